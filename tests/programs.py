@@ -1,8 +1,8 @@
 """The programs that the tests run against: built once from pinned Go modules, kept outside the checkout.
 
-`program("restic")` answers with a path. The pins are `tests/cluster/tools/<module>/go.mod` and `go.sum`; the built files live in
-`<cache>/tools/<module>-<hash of go.mod, go.sum and the build flags>/`, so a fresh clone on the same machine builds nothing, and a
-changed pin never finds an old program. Only the standard library is needed.
+`program("restic")` answers with a path. The pins are `tests/cluster/tools/<module>/go.mod` and `go.sum`; the built
+files live in `<cache>/tools/<module>-<hash of go.mod, go.sum and the build flags>/`, so a fresh clone on the same
+machine builds nothing, and a changed pin never finds an old program. Only the standard library is needed.
 """
 
 from __future__ import annotations

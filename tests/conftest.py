@@ -1,0 +1,16 @@
+"""Fixtures that tests of every kind may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.s3 import S3Server, s3_server
+
+
+@pytest.fixture(scope="session", name="s3_server")
+def _s3_server() -> Iterator[S3Server]:
+    """An S3 server on loopback with one bucket; each test takes a path or a bucket of its own."""
+    with s3_server() as server:
+        yield server
