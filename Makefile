@@ -1,0 +1,78 @@
+# Every target sets up what it needs; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO_MANIFEST := engine/kernel/Cargo.toml
+NATIVE := pyproject.toml engine/kernel/Cargo.toml engine/kernel/Cargo.lock $(wildcard engine/kernel/src/*.rs engine/kernel/src/*/*.rs)
+PYTEST := $(BIN)/python -m pytest
+
+say = @printf '\033[1m== %s\033[0m\n' $(1)
+
+.PHONY: help
+help:
+	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: about 25 minutes, then about 4)'
+	@echo 'make test    all tests, on the same Kubernetes (first time: about 40 minutes, then about 20)'
+	@echo 'make unit    the tests that need neither Kubernetes nor a foreign program (about 2 minutes)'
+	@echo 'make check   formatting, lint, types, layers, generated files (about 1 minute)'
+	@echo 'make bench   speed and memory, as a table'
+	@echo 'make down    stop the Kubernetes of the tests and leave nothing behind'
+
+.PHONY: tools
+tools:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lowtide needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": install it and say make PYTHON=…")'
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust 1.89 or newer (https://rustup.rs), then run this again' >&2; exit 1; }
+	@command -v go >/dev/null || { echo 'go is missing: install Go 1.26 or newer (https://go.dev/dl), then run this again' >&2; exit 1; }
+
+$(VENV)/.packages: requirements/dev.txt | tools
+	$(call say,'Python packages into $(VENV), pinned by hash (about 1 minute)')
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.packages $(NATIVE)
+	$(call say,'the native kernel of the engine (about 2 minutes the first time)')
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.built
+
+.PHONY: demo
+demo: setup
+	$(call say,'the main job on a real Kubernetes')
+	@$(BIN)/python -m tests.demo
+
+.PHONY: test
+test: setup
+	$(call say,'tests of the native kernel (about 2 minutes the first time)')
+	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
+	$(call say,'all other tests; the programs that they need are built once and kept (first time: about 20 minutes for Kubernetes itself)')
+	@$(PYTEST) $(PYTEST_ARGS)
+
+.PHONY: unit
+unit: setup
+	@$(PYTEST) -m 'not cluster and not apiserver and not oracle and not s3' $(PYTEST_ARGS)
+
+.PHONY: check
+check: setup
+	$(call say,'formatting, lint, types, layers, generated files (about 1 minute)')
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@cargo fmt --check --manifest-path $(CARGO_MANIFEST)
+	@cargo clippy --quiet --locked --all-targets --no-default-features --manifest-path $(CARGO_MANIFEST) -- -D warnings
+	@$(BIN)/python -m lowtide_operator.api.crd --check
+
+.PHONY: bench
+bench: setup
+	@$(BIN)/python -m tests.bench
+
+.PHONY: down
+down:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.cluster down

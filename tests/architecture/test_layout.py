@@ -1,0 +1,78 @@
+"""The house's rules that no linter knows: where files may be, how long they may be, what they may be called."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (ROOT / "operator", ROOT / "engine")
+MAX_LINES = 450
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git knows and that are there, by glob."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", *patterns], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    return [ROOT / name for name in names.split("\0") if name and (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)
+def test_package_folders_are_no_packages(folder: Path) -> None:
+    assert not (folder / "__init__.py").exists(), (
+        f"{folder.name}/__init__.py would shadow the standard library or copy each module"
+    )
+
+
+@pytest.mark.parametrize("module", ["operator", "engine"])
+def test_a_python_started_at_the_root_finds_the_standard_library(module: str) -> None:
+    code = f"import importlib.util as u; s = u.find_spec({module!r}); print(s.origin if s and s.origin else '')"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert str(ROOT) not in found
+
+
+def test_no_tests_below_the_package_folders() -> None:
+    strays = [
+        path for folder in PACKAGES for pattern in ("**/test_*.py", "**/conftest.py") for path in folder.glob(pattern)
+    ]
+    assert strays == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    named = [path for path in tracked("*.py", "*.rs") if path.stem in FORBIDDEN_NAMES]
+    assert named == []
+
+
+def test_source_files_stay_readable_in_one_sitting() -> None:
+    sources = [path for path in tracked("operator/*.py", "engine/*.py", "engine/*.rs") if "table" not in path.stem]
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources
+        if (lines := len(path.read_text().splitlines())) > MAX_LINES
+    }
+    assert long == {}
+
+
+def test_no_file_names_this_machine_or_a_private_registry() -> None:
+    marks = ("/work/" + "main", "/root/" + ".", "farm-" + "bench")
+    texts = [path for path in tracked() if path.suffix not in {".gz", ".png"} and path.is_file()]
+    named = [
+        str(path.relative_to(ROOT)) for path in texts if any(mark in path.read_text(errors="replace") for mark in marks)
+    ]
+    assert named == []
+
+
+def test_any_is_confined_to_the_rooms_that_meet_untyped_json() -> None:
+    """`Any` belongs where untyped API objects come in: cluster/, and the few places named here."""
+    allowed = {"cluster", "manifests", "reconcile", "handlers"}
+    used = [
+        str(path.relative_to(ROOT))
+        for path in tracked("operator/lowtide_operator/*.py")
+        if "import Any" in path.read_text() and path.parent.name not in allowed
+    ]
+    assert used == []
