@@ -1,0 +1,226 @@
+"""BackupPolicy: what is backed up together, when, how, and where to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from lowtide_operator.api.conditions import Condition
+from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
+from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.quiesce import Quiesce
+from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.values import Duration, LabelKey, LabelValue, Name, Schedule, Timestamp, TimeZone
+
+CONDITIONS = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+
+
+class SelectorOperator(StrEnum):
+    """How a label is compared."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class SelectorRequirement(Model):
+    """One requirement on a label."""
+
+    rules = (
+        Rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+            "In and NotIn need values, Exists and DoesNotExist have none",
+            lambda self: (self.operator in (SelectorOperator.IN, SelectorOperator.NOT_IN)) == bool(self.values),
+        ),
+    )
+
+    key: LabelKey
+    """The label's key."""
+    operator: SelectorOperator
+    """In, NotIn, Exists or DoesNotExist."""
+    values: Annotated[
+        tuple[LabelValue, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """The values for In and NotIn."""
+
+
+class LabelSelector(Model):
+    """A label selector, as in a Deployment. Everything in it must hold; an empty one is refused."""
+
+    rules = (
+        Rule(
+            "(has(self.matchLabels) && self.matchLabels.size() > 0)"
+            " || (has(self.matchExpressions) && self.matchExpressions.size() > 0)",
+            "an empty selector would take every claim: say matchLabels or matchExpressions",
+            lambda self: bool(self.match_labels) or bool(self.match_expressions),
+        ),
+    )
+
+    match_labels: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
+    """Labels that a claim must have."""
+    match_expressions: Annotated[
+        tuple[SelectorRequirement, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """Requirements that a claim must meet."""
+
+
+class Volumes(Model):
+    """The claims that belong together: they are captured as one group. A run whose selection is empty, or has an
+    unbound claim, fails."""
+
+    rules = (
+        Rule(
+            "has(self.claims) != has(self.selector)",
+            "name the claims or select them by label, and only one of the two",
+            lambda self: (self.claims is None) != (self.selector is None),
+        ),
+        Rule(
+            "!has(self.exclude) || self.exclude.size() == 0 || has(self.selector)",
+            "exclude goes with selector: what claims does not name is not taken",
+            lambda self: not self.exclude or self.selector is not None,
+        ),
+    )
+
+    claims: Annotated[
+        tuple[Name, ...] | None, Field(min_length=1, max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = None
+    """The names of the PersistentVolumeClaims, at most 64."""
+    selector: LabelSelector | None = None
+    """The labels of the PersistentVolumeClaims. They are looked up when a run starts; more than 64 fail it."""
+    exclude: Annotated[tuple[Name, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})] = ()
+    """Names of claims that the selector finds and that are left out."""
+
+
+class CaptureMethod(StrEnum):
+    """How the state of the volumes is held fast."""
+
+    DIRECT = "Direct"
+
+
+class Capture(Model):
+    """How the state of the volumes is held fast."""
+
+    method: CaptureMethod
+    """Direct: movers read the volumes themselves, so workloads stay down until all is read. It has no default: how long
+    an application is down is the choice of its owner."""
+
+
+class Concurrency(StrEnum):
+    """What happens when runs of one policy would overlap."""
+
+    FORBID = "Forbid"
+
+
+class DeletionPolicy(StrEnum):
+    """What deleting a Snapshot does to the data."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class BackupPolicySpec(Model):
+    """What is backed up together, when, how, and where to."""
+
+    repository: Repository
+    """Where the backups go."""
+    schedule: Schedule | None = None
+    """When to back up: five cron fields, or @hourly, @daily, @weekly, @monthly, @yearly. `H` in a field, and the names,
+    stand for a moment that is spread by the policy's name and stays the same. Absent: only Snapshots made by hand.
+    Creating a policy runs nothing."""
+    time_zone: TimeZone = "UTC"
+    """The time zone of the schedule."""
+    starting_deadline: Duration = timedelta(hours=1)
+    """How late a scheduled run may start. A slot that was missed, because the operator was down or a run was
+    unfinished, is caught up once within this time, and dropped after it: production must not go down at noon for a slot
+    of the night."""
+    suspend: bool = False
+    """Whether the schedule rests. Slots that pass meanwhile are dropped. Snapshots made by hand still run."""
+    concurrency: Concurrency = Concurrency.FORBID
+    """Forbid: one run at a time. A slot that comes up while a run of this policy is unfinished waits for it, within
+    startingDeadline."""
+    volumes: Volumes
+    """The claims that are backed up as one group."""
+    capture: Capture
+    """How the state of the volumes is held fast."""
+    quiesce: Quiesce = Field(default_factory=Quiesce)
+    """How the workloads that use the volumes are stopped."""
+    snapshot_deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    """The deletionPolicy of the Snapshots that the schedule makes."""
+    mover: Mover = Field(default_factory=Mover)
+    """How the Jobs that move data run."""
+
+
+class SnapshotCounts(Model):
+    """How many Snapshots of this policy there are."""
+
+    total: int = 0
+    """All of them."""
+    ready: int = 0
+    """Those that can be restored."""
+    failed: int = 0
+    """Those that failed."""
+
+
+class BackupPolicyStatus(Model):
+    """What is known about the policy. Ready: the spec is valid and scheduled. Protected: a good Snapshot is as young as
+    the schedule promises."""
+
+    observed_generation: int | None = None
+    """The generation that this status is about."""
+    conditions: Annotated[tuple[Condition, ...], Field(json_schema_extra=CONDITIONS)] = ()
+    """Ready and Protected always; Stalled only while it is true."""
+    last_schedule_time: Timestamp | None = None
+    """The last slot that was handled."""
+    next_schedule_time: Timestamp | None = None
+    """The next slot."""
+    resumed_at: Timestamp | None = None
+    """When the schedule last stopped resting, or the policy was first seen: earlier slots are not caught up."""
+    last_snapshot: str | None = None
+    """The name of the last Snapshot that this policy made."""
+    last_successful_time: Timestamp | None = None
+    """When the last good Snapshot was captured."""
+    consecutive_failures: int = 0
+    """How many runs failed since the last good one."""
+    repository_id: str | None = None
+    """The id of the repository, as the last preflight read it."""
+    snapshots: SnapshotCounts | None = None
+    """How many Snapshots of this policy there are."""
+
+
+class BackupPolicy(Resource):
+    """What is backed up together, when, how, and where to."""
+
+    kind = Kind(
+        kind="BackupPolicy",
+        plural="backuppolicies",
+        singular="backuppolicy",
+        short="bp",
+        columns=(
+            Column("Schedule", "string", ".spec.schedule"),
+            Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Protected", "string", '.status.conditions[?(@.type=="Protected")].status'),
+            Column("Last Success", "date", ".status.lastSuccessfulTime"),
+            Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
+            Column("Next", "string", ".status.nextScheduleTime", 1),
+            Column("Last Snapshot", "string", ".status.lastSnapshot", 1),
+            Column("Failures", "integer", ".status.consecutiveFailures", 1),
+            Column("Suspend", "boolean", ".spec.suspend", 1),
+            Column("Age", "date", ".metadata.creationTimestamp"),
+        ),
+        rules=(
+            Rule(
+                "self.metadata.name.size() <= 40",
+                "the name of a BackupPolicy has at most 40 characters, so that its Snapshots' names fit",
+            ),
+        ),
+    )
+
+    spec: BackupPolicySpec
+    """What is wanted."""
+    status: BackupPolicyStatus = Field(default_factory=BackupPolicyStatus)
+    """What is."""
