@@ -1,0 +1,260 @@
+"""What a plan may ask for: a closed union of actions, and the plan that holds them.
+
+apply executes a plan's actions in order and stops at the first that fails; the next plan is made from a new
+observation. Every action may be executed twice: its docstring says what then happens. A conflict (409 on a
+precondition) is no error: it means that the observation was stale, and the object is observed and planned anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from lowtide_operator.planning.observed import NOTHING, Identity, Uid
+
+if TYPE_CHECKING:
+    from lowtide_operator.api.mover import Mover
+    from lowtide_operator.api.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The object that an action is about. `api_version` as in YAML: `lowtide.dev/v1alpha1`, `apps/v1`, `v1`."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: Uid
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """Replace the whole status of an object of ours, with `resource_version` (and uid) as the precondition.
+
+    `status` is the JSON to write. A conflict stops the plan. Written only where it differs from what was observed.
+    """
+
+    ref: Ref
+    resource_version: str
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckUnchanged:
+    """Read the object live; where its uid or resourceVersion differs, stop as at a conflict.
+
+    It stands first in a plan that has effects but no new status, so that no effect ever follows from a stale
+    observation.
+    """
+
+    ref: Ref
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFinalizers:
+    """Make metadata.finalizers of an object of ours exactly `finalizers`, with `resource_version` as the
+    precondition.
+
+    The object may be gone already: that is success.
+    """
+
+    ref: Ref
+    resource_version: str
+    finalizers: tuple[str, ...]
+
+
+class Purpose(StrEnum):
+    """What a Job of ours is for; the value of naming.PURPOSE_LABEL."""
+
+    PREFLIGHT = "preflight"
+    BACKUP = "backup"
+    LOOKUP = "lookup"
+    VERDICT = "verdict"
+    FORGET = "forget"
+    RESTORE = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a mover must or should run.
+
+    `required_nodes`: one of these (another pod holds a ReadWriteOnce claim there); `preferred_nodes`: better there.
+    Both become node affinity on kubernetes.io/hostname, never nodeName; the PV's own node affinity is the scheduler's
+    business.
+    """
+
+    required_nodes: tuple[str, ...] = ()
+    preferred_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MoverJob:
+    """A Job of ours, fully described: manifests/ turns it into an object, and its command is one that a person could
+    type.
+
+    Common: `labels` (naming.job_labels), `owner` (the run, as controller: collected with it), `active_deadline` in
+    seconds or None. `repository` and `mover` are copied from the run's status.resolved. `host` is --host. `tags` are
+    all tags, those of the user last. `claim` is mounted at /volumes/<claim>, read-only unless `writes`.
+
+    - PREFLIGHT: open the repository (make it if `create` and there is none), prove that it can be locked, report its
+      id. Where `snapshot_ids` are given, each must exist; where `select` is given, the newest good snapshot that it
+      selects must exist, and its id is reported.
+    - BACKUP: back up /volumes/<claim> under that path, with `host` and `tags`; `parent_tags` select what may be the
+      parent.
+    - LOOKUP: report the ids of the snapshots that carry all of `tags`; none is a success with no ids.
+    - VERDICT: write the verdict snapshot that names `snapshot_ids`, with `host` and `tags`; one that exists is
+      reported instead.
+    - FORGET: forget `snapshot_ids`; an id that is gone already is a success.
+    - RESTORE: restore `snapshot_ids[0]` into /volumes/<claim>, by `include` and `exclude`; `delete` removes what the
+      snapshot has not; `dry_run` writes nothing.
+    """
+
+    namespace: str
+    name: str
+    purpose: Purpose
+    owner: Ref
+    labels: Mapping[str, str]
+    repository: Repository
+    mover: Mover
+    active_deadline: int | None = None
+    claim: str = ""
+    writes: bool = False
+    host: str = ""
+    tags: tuple[str, ...] = ()
+    parent_tags: tuple[str, ...] = ()
+    snapshot_ids: tuple[str, ...] = ()
+    select: Mapping[str, str] = field(default=NOTHING)
+    """For a repository source: any of id, host, path, tag, asOf (RFC 3339), as in Restore.spec.source.repository."""
+    create: bool = False
+    delete: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    dry_run: bool = False
+    identity: Identity | None = None
+    """The consumer pod's user and groups, where mover.securityContext does not say otherwise."""
+    placement: Placement = Placement()
+    elevated_allowed: bool = False
+    """Whether the namespace's annotation allows privilege Elevated; the planner has refused before where it does not.
+    """
+    dead_holders: tuple[str, ...] = ()
+    """Lock hosts (`<cluster>.<namespace>.<pod uid>`) whose containers the kubelet reported terminated: this mover
+    removes their locks.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Create the Job. "Exists" is success: the name is deterministic, and a Job of ours is never modified."""
+
+    job: MoverJob
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete the Job with this uid in the background, its pods with it (their usual grace). Gone already is
+    success."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete the pod with this uid with its usual grace, never by force. Gone already is success."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class PatchWorkload:
+    """One atomic merge patch of a workload, with uid and `resource_version` as preconditions.
+
+    Labels and annotations of value None are removed. `replicas` and `suspend` are left alone where None. A conflict
+    stops the plan; a workload that is gone is a success when `release` is set, else it stops the plan like a
+    conflict.
+    """
+
+    ref: Ref
+    resource_version: str
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    annotations: Mapping[str, str | None] = field(default_factory=dict)
+    replicas: int | None = None
+    suspend: bool | None = None
+    release: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSnapshot:
+    """Create a Snapshot for a slot. "Exists" is success here: the next plan sees whether it is ours."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateClaim:
+    """Create a PersistentVolumeClaim. "Exists" is success here: the next plan sees whether it is ours by its
+    annotations.
+    """
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    size: str
+    access_modes: tuple[str, ...]
+    storage_class: str = ""
+    """"" leaves it to the cluster's default class."""
+
+
+@dataclass(frozen=True, slots=True)
+class StampClaim:
+    """Merge annotations into a PersistentVolumeClaim, with uid and `resource_version` as preconditions."""
+
+    ref: Ref
+    resource_version: str
+    annotations: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Post an Event about the object (type Normal or Warning). Best effort: its failure never stops a plan."""
+
+    ref: Ref
+    warning: bool
+    reason: str
+    message: str
+
+
+Action = (
+    WriteStatus
+    | CheckUnchanged
+    | SetFinalizers
+    | CreateJob
+    | DeleteJob
+    | DeletePod
+    | PatchWorkload
+    | CreateSnapshot
+    | CreateClaim
+    | StampClaim
+    | Announce
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The actions, in order, and when to look again even if nothing is reported: in `requeue_after` seconds, None for
+    never.
+
+    `status` is the object's status as it will be once the plan is applied (JSON), for metrics.
+    """
+
+    actions: tuple[Action, ...] = ()
+    requeue_after: float | None = None
+    status: Mapping[str, Any] | None = None

@@ -1,0 +1,89 @@
+"""Names, labels, annotations and tags: the same for the same run, so that whatever was created is found again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from lowtide_operator.planning.actions import Purpose
+from lowtide_operator.planning.observed import Uid
+
+GROUP = "lowtide.dev"
+API_VERSION = f"{GROUP}/v1alpha1"
+FINALIZER = f"{GROUP}/finalizer"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "lowtide"
+RUN_LABEL = f"{GROUP}/run-uid"
+RUN_NAME_LABEL = f"{GROUP}/run"
+RUN_KIND_LABEL = f"{GROUP}/run-kind"
+PURPOSE_LABEL = f"{GROUP}/purpose"
+CLAIM_ANNOTATION = f"{GROUP}/claim"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+POLICY_LABEL = f"{GROUP}/policy"
+SLOT_ANNOTATION = f"{GROUP}/slot"
+
+HELD_LABEL = f"{GROUP}/held"
+HOLD_ANNOTATION = f"{GROUP}/hold"
+RELEASED_ANNOTATION = f"{GROUP}/released"
+RESTORED_ANNOTATION = f"{GROUP}/restored-by"
+
+TAG_PREFIX = "lowtide:"
+
+_MOVER_PREFIX = {
+    Purpose.PREFLIGHT: "preflight",
+    Purpose.BACKUP: "backup",
+    Purpose.LOOKUP: "lookup",
+    Purpose.VERDICT: "verdict",
+    Purpose.FORGET: "forget",
+    Purpose.RESTORE: "restore",
+}
+
+
+def job_name(purpose: Purpose, run: Uid, claim: str, attempt: int, *, role: str = "") -> str:
+    """`lowtide-<purpose>-<10 hexadecimal digits of hash(run, claim)>-<attempt>`: at most 40 characters.
+
+    `role` tells apart Jobs of one purpose for one claim of one run, like the safety snapshot's backup from another.
+    """
+    digest = hashlib.sha256(f"{run}/{claim}/{role}".encode()).hexdigest()[:10]
+    return f"lowtide-{_MOVER_PREFIX[purpose]}-{digest}-{attempt}"
+
+
+def job_labels(purpose: Purpose, run: Uid, run_kind: str, policy: str, attempt: int) -> dict[str, str]:
+    """The labels of a Job and its pods; RUN_LABEL is what finds them."""
+    labels = {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        RUN_LABEL: run,
+        RUN_KIND_LABEL: run_kind,
+        PURPOSE_LABEL: purpose.value,
+        ATTEMPT_LABEL: str(attempt),
+    }
+    if policy:
+        labels[POLICY_LABEL] = policy
+    return labels
+
+
+def is_ours(labels: Mapping[str, str]) -> bool:
+    """Whether a Job or pod with these labels is a mover of Lowtide."""
+    return RUN_LABEL in labels and labels.get(MANAGED_BY_LABEL) == MANAGED_BY
+
+
+def run_tags(cluster: str, namespace: str, policy: str, run: Uid, claim: str = "") -> tuple[str, ...]:
+    """The reserved tags of what a run stores; with `claim`, those of that member."""
+    tags = [f"cluster={cluster}", f"namespace={namespace}", f"policy={policy}", f"run={run}"]
+    if claim:
+        tags.append(f"claim={claim}")
+    return tuple(f"{TAG_PREFIX}{tag}" for tag in tags)
+
+
+def parent_tags(cluster: str, namespace: str, policy: str, claim: str) -> tuple[str, ...]:
+    """The tags that a parent of a member must carry: the same claim of the same policy in the same cluster."""
+    tags = (f"cluster={cluster}", f"namespace={namespace}", f"policy={policy}", f"claim={claim}")
+    return tuple(f"{TAG_PREFIX}{tag}" for tag in tags)
+
+
+def released_mark(run: Uid, attempt: int) -> str:
+    """The value of RELEASED_ANNOTATION: this run has released this workload, in this attempt, and never holds it
+    again.
+    """
+    return f"{run}.{attempt}"

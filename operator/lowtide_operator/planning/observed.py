@@ -1,0 +1,329 @@
+"""What a planner may know: everything that gather read from the API server, as frozen values.
+
+gather reads live (no cache) right before a plan. Names of fields say what is collected; docstrings say from where.
+All times are aware and in UTC. Absent means absent on the server: a kind that could not be read makes gather fail
+instead of leaving a field empty, because an empty field would look like a cluster in which nothing is left to put
+back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from lowtide_operator.api import (
+        BackupPolicySpec,
+        BackupPolicyStatus,
+        RestoreSpec,
+        RestoreStatus,
+        SnapshotSpec,
+        SnapshotStatus,
+    )
+
+Uid = NewType("Uid", str)
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One entry of metadata.ownerReferences."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: Uid
+    controller: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """An object's metadata. `deleted` is deletionTimestamp: for a pod it already includes its grace period."""
+
+    namespace: str
+    name: str
+    uid: Uid
+    resource_version: str
+    created: datetime
+    generation: int = 0
+    deleted: datetime | None = None
+    finalizers: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default=NOTHING)
+    annotations: Mapping[str, str] = field(default=NOTHING)
+    owners: tuple[Owner, ...] = ()
+
+    @property
+    def controller(self) -> Owner | None:
+        """The owner that manages this object, if it has one."""
+        return next((owner for owner in self.owners if owner.controller), None)
+
+
+# --- our own kinds
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyObject:
+    """A BackupPolicy. `invalid` is the sentence why its spec does not parse; then `spec` is None."""
+
+    meta: Meta
+    spec: BackupPolicySpec | None
+    status: BackupPolicyStatus
+    invalid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotObject:
+    """A Snapshot. `invalid` as in PolicyObject. `fresh` is whether the object had no status at all on the server."""
+
+    meta: Meta
+    spec: SnapshotSpec | None
+    status: SnapshotStatus
+    fresh: bool = True
+    invalid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreObject:
+    """A Restore. `invalid` and `fresh` as in SnapshotObject."""
+
+    meta: Meta
+    spec: RestoreSpec | None
+    status: RestoreStatus
+    fresh: bool = True
+    invalid: str = ""
+
+
+# --- the namespace's objects
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One entry of status.containerStatuses, with the image and the memory limit of its spec.
+
+    `waiting` and `terminated` are the reasons of the current state ("" if it is another one), `message` the message
+    of either; for a terminated container that is its termination message. If the current state is waiting and there
+    is a lastState.terminated (restartPolicy Never movers have none), the current state wins.
+    """
+
+    name: str
+    image: str = ""
+    memory_limit: str = ""
+    waiting: str = ""
+    terminated: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a pod runs as: its securityContext, overlaid by that of the first container that mounts the claim."""
+
+    user: int | None = None
+    group: int | None = None
+    fs_group: int | None = None
+    supplemental_groups: tuple[int, ...] = ()
+    fs_group_change_policy: str = ""
+    se_linux_level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of the namespace, whoever made it and in whatever phase: every pod object of the namespace is collected.
+
+    `claims` are the names of the PVCs that its volumes name, those of ephemeral volumes (`<pod>-<volume>`) included.
+    `scheduled` is the PodScheduled condition: None absent, else True or False with `unschedulable` as its message.
+    `reason` and `message` are status.reason and .message (Evicted, NodeLost, …). `progress` is the time of the newest
+    JSON line of the mover's log, where gather looked (our own running movers only), else None.
+    """
+
+    meta: Meta
+    phase: str
+    node: str = ""
+    claims: tuple[str, ...] = ()
+    ready: bool = False
+    scheduled: bool | None = None
+    unschedulable: str = ""
+    started: datetime | None = None
+    reason: str = ""
+    message: str = ""
+    containers: tuple[Container, ...] = ()
+    identity: Identity = Identity()
+    progress: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its phase is final. That says nothing about its mounts."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def ended(self) -> datetime | None:
+        """When its last container ended, for a finished pod whose kubelet said so."""
+        times = [container.finished for container in self.containers if container.finished is not None]
+        return max(times) if self.finished and times else None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Anything in the namespace with a pod template: Deployment, StatefulSet, ReplicaSet, DaemonSet,
+    ReplicationController, Job, CronJob.
+
+    All of them are collected, not only those with pods. `replicas` is spec.replicas (1 where unset; None for kinds
+    without it). `suspended` is spec.suspend for Job and CronJob. `claims` are the PVC names in the pod template (its
+    ephemeral volumes excepted), `claim_templates` the names of volumeClaimTemplates: a StatefulSet names
+    `<template>-<name>-<ordinal>` for every ordinal. `when_scaled` is persistentVolumeClaimRetentionPolicy.whenScaled
+    ("Retain" where unset). `ready` is status.readyReplicas, `observed_generation` is status.observedGeneration.
+    `finished` is, for a Job, whether it is Complete or Failed; `started` its status.startTime.
+    """
+
+    api_version: str
+    kind: str
+    meta: Meta
+    replicas: int | None = None
+    ready: int = 0
+    observed_generation: int = 0
+    suspended: bool = False
+    claims: tuple[str, ...] = ()
+    claim_templates: tuple[str, ...] = ()
+    when_scaled: str = "Retain"
+    finished: bool = False
+    started: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A PersistentVolumeClaim. `size` is status.capacity.storage, else the request. `selected_node` is the
+    scheduler's annotation.
+    """
+
+    meta: Meta
+    phase: str
+    volume: str = ""
+    storage_class: str = ""
+    access_modes: tuple[str, ...] = ()
+    volume_mode: str = "Filesystem"
+    size: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The PersistentVolume that a claim of the run is bound to.
+
+    `attach_required` is CSIDriver.spec.attachRequired of its driver: True where the CSIDriver object says so or
+    leaves it out, False where it says false, and False for volumes without CSI (hostPath, local, nfs …) and where no
+    CSIDriver object exists. `nodes` are the node names that its nodeAffinity allows, None where it has none.
+    """
+
+    name: str
+    driver: str = ""
+    attach_required: bool = False
+    nodes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A VolumeAttachment of a PersistentVolume of the run, whatever its status says: the object itself is the
+    evidence.
+    """
+
+    volume: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node on which a pod of the namespace is or was."""
+
+    name: str
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MoverJobSeen:
+    """A Job of ours: found by the label naming.RUN_LABEL = the run's uid, in any state, being deleted included.
+
+    `complete` and `failed` are its conditions Complete and Failed (True); `reason` and `message` are the Failed
+    condition's. Its pods are in Observed.pods with an owner reference to `meta.uid`.
+    """
+
+    meta: Meta
+    complete: bool = False
+    failed: bool = False
+    reason: str = ""
+    message: str = ""
+    started: datetime | None = None
+    finished: datetime | None = None
+
+
+# --- what each planner gets
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is in the namespace of a run, read live. Shared by the planners of Snapshot and Restore.
+
+    claims: every PVC of the namespace. volumes, attachments: those of bound claims. nodes: those named by pods.
+    snapshots, restores: every object of these kinds in the namespace (the run itself too). jobs: those of ours for
+    this run. namespace_terminating: the namespace has a deletionTimestamp, so that no Job can be created in it.
+    elevated_allowed: a cluster administrator annotated the namespace (design 4, Movers). cluster: the uid of
+    kube-system, which tags and lock holders carry.
+    """
+
+    namespace: str
+    cluster: str = ""
+    namespace_terminating: bool = False
+    elevated_allowed: bool = False
+    pods: tuple[Pod, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    jobs: tuple[MoverJobSeen, ...] = ()
+    policies: tuple[PolicyObject, ...] = ()
+    snapshots: tuple[SnapshotObject, ...] = ()
+    restores: tuple[RestoreObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPolicy:
+    """Input of plan_policy: the policy and every Snapshot of its namespace."""
+
+    policy: PolicyObject
+    snapshots: tuple[SnapshotObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedSnapshot:
+    """Input of plan_snapshot."""
+
+    snapshot: SnapshotObject
+    world: World
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRestore:
+    """Input of plan_restore."""
+
+    restore: RestoreObject
+    world: World
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedOrphans:
+    """Input of plan_orphans, per namespace, at the operator's start and at every resync.
+
+    `workloads`: all that carry the label naming.HELD_LABEL or the annotation naming.RELEASED_ANNOTATION. `pods`: the
+    namespace's. `snapshots`, `restores`: every object of these kinds in the namespace.
+    """
+
+    namespace: str
+    workloads: tuple[Workload, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    jobs: tuple[MoverJobSeen, ...] = ()
+    snapshots: tuple[SnapshotObject, ...] = ()
+    restores: tuple[RestoreObject, ...] = ()
