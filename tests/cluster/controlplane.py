@@ -192,11 +192,13 @@ class ControlPlane:
 
     def _start_api_server(self) -> None:
         made = self.certificates
+        # Loopback is refused as an address for the Service `kubernetes`; without pods nothing goes there (RFC 5737).
+        advertised = "198.51.100.1" if self.address == "127.0.0.1" else self.address
         self._start(
             "kube-apiserver",
             [
                 f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
-                *(f"--advertise-address={self.address}", f"--bind-address={self.address}"),
+                *(f"--advertise-address={advertised}", f"--bind-address={self.address}"),
                 f"--secure-port={self.port}",
                 *(f"--tls-cert-file={made.server}", f"--tls-private-key-file={made.server_key}"),
                 f"--token-auth-file={self.folder / 'tokens.csv'}",
@@ -218,6 +220,7 @@ class ControlPlane:
             [
                 *(f"--kubeconfig={own}", f"--authentication-kubeconfig={own}", f"--authorization-kubeconfig={own}"),
                 *("--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"),
+                *("--kube-api-qps=500", "--kube-api-burst=1000"),
                 f"--service-account-private-key-file={self.certificates.accounts_key}",
                 f"--root-ca-file={self.certificates.authority}",
                 *("--allocate-node-cidrs=true", f"--cluster-cidr={POD_RANGE}"),
@@ -231,7 +234,7 @@ class ControlPlane:
             "kube-scheduler",
             [
                 *(f"--kubeconfig={own}", f"--authentication-kubeconfig={own}", f"--authorization-kubeconfig={own}"),
-                *("--leader-elect=false", "--secure-port=0"),
+                *("--leader-elect=false", "--secure-port=0", "--kube-api-qps=500", "--kube-api-burst=1000"),
             ],
         )
 
