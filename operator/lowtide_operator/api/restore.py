@@ -8,12 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 from lowtide_operator.api.conditions import Condition
+from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
-from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.policy import CONDITIONS
 from lowtide_operator.api.quiesce import Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
-from lowtide_operator.api.snapshot import BY_CLAIM, VolumeStatus
+from lowtide_operator.api.snapshot import BY_CLAIM, BY_NAME, VolumeStatus
 from lowtide_operator.api.values import (
     AbsolutePath,
     Elapsed,
@@ -214,6 +215,8 @@ class ResolvedRestoreVolume(Model):
     """The id of the snapshot in the repository."""
     path: str | None = None
     """The folder in the snapshot that becomes the root of the volume."""
+    identity: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
+    """The user and groups of the pod that used it: movers run as these unless mover.securityContext differs."""
 
 
 class ResolvedRestore(Model):
@@ -259,6 +262,10 @@ class RestoreStatus(Model):
     """When it ended, for good or ill."""
     downtime: Elapsed | None = None
     """How long workloads were down."""
+    jobs: Annotated[tuple[JobRecord, ...], Field(json_schema_extra=BY_NAME)] = ()
+    """The Jobs that were started, and how they ended."""
+    failure: Failure | None = None
+    """Why the Restore fails, from the moment that is certain."""
     volumes: Annotated[tuple[RestoreVolumeStatus, ...], Field(json_schema_extra=BY_CLAIM)] = ()
     """What came of each volume."""
 

@@ -8,13 +8,15 @@ from typing import Annotated
 from pydantic import Field
 
 from lowtide_operator.api.conditions import Condition
+from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
-from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.policy import CONDITIONS, Capture, DeletionPolicy
 from lowtide_operator.api.quiesce import Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.api.values import Elapsed, PolicyName, Tag, Timestamp
 
+BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 BY_CLAIM = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["claim"]}
 
 
@@ -66,6 +68,8 @@ class ResolvedVolume(Model):
     """Its uid: another claim of the same name is not backed up in its place."""
     volume_name: str = ""
     """The PersistentVolume that it was bound to."""
+    identity: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
+    """The user and groups of the pod that used it: movers run as these unless mover.securityContext differs."""
 
 
 class Resolved(Model):
@@ -174,6 +178,10 @@ class SnapshotStatus(Model):
     """Their size."""
     added_bytes: int | None = None
     """What had to be stored anew."""
+    jobs: Annotated[tuple[JobRecord, ...], Field(json_schema_extra=BY_NAME)] = ()
+    """The Jobs that were started, and how they ended."""
+    failure: Failure | None = None
+    """Why the run fails, from the moment that is certain."""
     verdict_snapshot_id: str | None = None
     """The id of the snapshot in the repository that declares the group complete. Without it the group is never taken
     for good."""

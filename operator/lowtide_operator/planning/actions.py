@@ -120,8 +120,13 @@ class MoverJob:
     labels: Mapping[str, str]
     repository: Repository
     mover: Mover
+    repository_id: str = ""
+    """Where set: the mover refuses (reason RepositoryChanged) a repository that has another id, before it writes
+    anything."""
     active_deadline: int | None = None
     claim: str = ""
+    path: str = ""
+    """RESTORE: the folder in the snapshot that becomes the root of the volume; "" is the path that was backed up."""
     writes: bool = False
     host: str = ""
     tags: tuple[str, ...] = ()

@@ -187,6 +187,8 @@ class Workload:
     ready: int = 0
     observed_generation: int = 0
     suspended: bool = False
+    identity: Identity | None = None
+    """Whom its pod template runs as, like Pod.identity."""
     claims: tuple[str, ...] = ()
     claim_templates: tuple[str, ...] = ()
     when_scaled: str = "Retain"
@@ -324,6 +326,6 @@ class ObservedOrphans:
     namespace: str
     workloads: tuple[Workload, ...] = ()
     pods: tuple[Pod, ...] = ()
-    jobs: tuple[MoverJobSeen, ...] = ()
+    claims: tuple[Claim, ...] = ()
     snapshots: tuple[SnapshotObject, ...] = ()
     restores: tuple[RestoreObject, ...] = ()
