@@ -1,11 +1,16 @@
 //! The data plane of Lowtide's engine: files into packs, packs into files.
 //!
-//! The surface that Python sees is in `lowtide_engine/_kernel.pyi`; nothing here does network, storage, config or locks.
+//! The surface that Python sees is in `lowtide_engine/_kernel.pyi` and is built in `python`; nothing here does network, storage,
+//! config or locks.
 
-use pyo3::prelude::*;
-
-#[pymodule]
-mod _kernel {
-    #[pymodule_export]
-    const ABI: u32 = 1;
-}
+pub mod blob;
+pub mod chunker;
+pub mod codec;
+pub mod error;
+pub mod id;
+pub mod index;
+pub mod pack;
+pub mod polynomial;
+mod python;
+pub mod seal;
+pub mod sha;

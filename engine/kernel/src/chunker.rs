@@ -1,0 +1,170 @@
+//! restic's content-defined chunker (restic-format 1.12).
+//!
+//! Whether a cut is allowed after a byte depends on the 64 bytes up to it and on nothing else. So finding candidates is one thing
+//! (`Tables::first`), and choosing among them with minimum and maximum size another (`Chunker::cut`). The first `MIN_SIZE` - 64
+//! bytes of a chunk are never looked at.
+
+use crate::error::{Error, Result};
+use crate::polynomial::{DEGREE, degree, is_irreducible, modulo};
+
+pub const WINDOW: usize = 64;
+pub const MIN_SIZE: usize = 512 << 10;
+pub const MAX_SIZE: usize = 8 << 20;
+const MASK: u64 = (1 << 20) - 1;
+
+/// Cuts data by one repository's polynomial.
+#[derive(Clone)]
+pub struct Chunker {
+    tables: Box<Tables>,
+}
+
+#[derive(Clone)]
+struct Tables {
+    /// b·x^(8·64) mod P: takes the byte that leaves the window out after the shift.
+    out: [u64; 256],
+    /// (t·x^53 mod P) | t << 53: reduces what the shift pushed beyond degree 52.
+    reduce: [u64; 256],
+}
+
+impl Tables {
+    fn new(polynomial: u64) -> Self {
+        let mut out = [0; 256];
+        let mut reduce = [0; 256];
+        for b in 0..256u64 {
+            out[b as usize] = (0..WINDOW).fold(b, |h, _| modulo(h << 8, polynomial));
+            reduce[b as usize] = modulo(b << DEGREE, polynomial) | b << DEGREE;
+        }
+        Self { out, reduce }
+    }
+
+    #[inline]
+    fn push(&self, digest: u64, byte: u8) -> u64 {
+        ((digest << 8) | u64::from(byte)) ^ self.reduce[(digest >> (DEGREE - 8)) as usize & 255]
+    }
+
+    /// The first n in from..=to such that a cut is allowed after `data[..n]`; `from` is at least `WINDOW`.
+    fn first(&self, data: &[u8], from: usize, to: usize) -> Option<usize> {
+        let mut digest = data[from - WINDOW..from].iter().fold(0, |d, b| self.push(d, *b));
+        if digest & MASK == 0 {
+            return Some(from);
+        }
+        let leaving = &data[from - WINDOW..to - WINDOW];
+        for (i, (new, old)) in data[from..to].iter().zip(leaving).enumerate() {
+            digest = self.push(digest, *new) ^ self.out[usize::from(*old)];
+            if digest & MASK == 0 {
+                return Some(from + i + 1);
+            }
+        }
+        None
+    }
+}
+
+impl Chunker {
+    pub fn new(polynomial: u64) -> Result<Self> {
+        if degree(polynomial) != DEGREE || !is_irreducible(polynomial) {
+            return Err(Error::invalid(format!(
+                "the chunker's polynomial {polynomial:x} is not an irreducible one of degree {DEGREE}"
+            )));
+        }
+        Ok(Self { tables: Box::new(Tables::new(polynomial)) })
+    }
+
+    /// The length of the first chunk of `data`, which starts at a chunk's start and goes on for `MAX_SIZE` bytes or to the file's
+    /// end, whichever comes first. 0 for no data.
+    pub fn cut(&self, data: &[u8]) -> usize {
+        let longest = data.len().min(MAX_SIZE);
+        if longest <= MIN_SIZE {
+            return longest;
+        }
+        self.tables.first(data, MIN_SIZE, longest).unwrap_or(longest)
+    }
+
+    /// The lengths of all chunks of a whole file.
+    pub fn lengths(&self, mut data: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while !data.is_empty() {
+            let length = self.cut(data);
+            lengths.push(length);
+            data = &data[length..];
+        }
+        lengths
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::sha::sha256;
+
+    pub const POLYNOMIAL: u64 = 0x3D_A335_8B4D_C173;
+
+    pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(length + 8);
+        while out.len() < length {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            out.extend_from_slice(&seed.to_le_bytes());
+        }
+        out.truncate(length);
+        out
+    }
+
+    /// The digest by its definition: sum of b_i·x^(8·(63-i)) mod P.
+    fn digest(window: &[u8]) -> u64 {
+        window.iter().fold(0, |d, b| modulo(d << 8, POLYNOMIAL) ^ u64::from(*b))
+    }
+
+    fn plain_lengths(data: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        let mut start = 0;
+        for n in 1..=data.len() {
+            let length = n - start;
+            let cut = length == MAX_SIZE
+                || length >= MIN_SIZE && modulo(digest(&data[n - WINDOW..n]), POLYNOMIAL) & MASK == 0;
+            if cut || n == data.len() {
+                lengths.push(length);
+                start = n;
+            }
+        }
+        lengths
+    }
+
+    #[test]
+    fn zeros_are_cut_at_the_minimum() {
+        let chunker = Chunker::new(POLYNOMIAL).unwrap();
+        let zeros = vec![0; 4 * MIN_SIZE];
+        assert_eq!(chunker.lengths(&zeros), vec![MIN_SIZE; 4]);
+        assert_eq!(
+            sha256(&zeros[..MIN_SIZE]).to_string(),
+            "07854d2fef297a06ba81685e660c332de36d5d18d546927d30daad6d7fda1541"
+        );
+    }
+
+    #[test]
+    fn same_cuts_as_the_definition() {
+        let chunker = Chunker::new(POLYNOMIAL).unwrap();
+        let mut data = noise(5_000_000, 88_172_645_463_325_252);
+        data[1_000_000..1_900_000].fill(0);
+        data.extend(std::iter::repeat_n(1, 9 << 20));
+        let lengths = chunker.lengths(&data);
+        assert!(lengths.contains(&MAX_SIZE));
+        assert_eq!(lengths.iter().sum::<usize>(), data.len());
+        assert_eq!(lengths, plain_lengths(&data));
+    }
+
+    #[test]
+    fn short_data_is_one_chunk() {
+        let chunker = Chunker::new(POLYNOMIAL).unwrap();
+        assert_eq!(chunker.lengths(&[]), Vec::<usize>::new());
+        assert_eq!(chunker.lengths(&[1]), vec![1]);
+        assert_eq!(chunker.lengths(&noise(MIN_SIZE, 1)), vec![MIN_SIZE]);
+    }
+
+    #[test]
+    fn refuses_other_polynomials() {
+        assert!(Chunker::new(0).is_err());
+        assert!(Chunker::new(POLYNOMIAL ^ 2).is_err());
+        assert!(Chunker::new(0b1011).is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! Sealing: AES-256 in counter mode, then Poly1305-AES over the ciphertext (restic-format 1.4).
+//!
+//! A sealed item is IV (16 bytes), ciphertext, MAC (16 bytes). The MAC covers the ciphertext only; its one-time key is r and
+//! AES-128 of the IV under k (Bernstein, "The Poly1305-AES message-authentication code", 2005).
+
+use aes::cipher::{BlockCipherEncrypt, KeyInit, KeyIvInit, StreamCipher};
+use aes::{Aes128, Aes256};
+use ctr::Ctr128BE;
+use poly1305::Poly1305;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::error::{Error, Result};
+
+/// How many bytes longer a sealed item is than its plaintext.
+pub const OVERHEAD: usize = IV + MAC;
+const IV: usize = 16;
+const MAC: usize = 16;
+
+/// The repository's master key.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key {
+    encrypt: [u8; 32],
+    mac_k: [u8; 16],
+    mac_r: [u8; 16],
+}
+
+fn exactly<const N: usize>(bytes: &[u8], name: &str) -> Result<[u8; N]> {
+    let array: [u8; N] =
+        bytes.try_into().map_err(|_| Error::invalid(format!("{name} has {} bytes instead of {N}", bytes.len())))?;
+    if array.iter().all(|b| *b == 0) {
+        return Err(Error::invalid(format!("{name} is all zero, which no key is")));
+    }
+    Ok(array)
+}
+
+/// Poly1305 ignores these bits of r; some writers store r with them, some without.
+fn clamp(r: &mut [u8; 16]) {
+    for i in [3, 7, 11, 15] {
+        r[i] &= 15;
+    }
+    for i in [4, 8, 12] {
+        r[i] &= 252;
+    }
+}
+
+impl Key {
+    /// Takes 32, 16 and 16 bytes; none of the three may be all zero.
+    pub fn new(encrypt: &[u8], mac_k: &[u8], mac_r: &[u8]) -> Result<Self> {
+        let encrypt = exactly(encrypt, "the encryption key")?;
+        let mac_k = exactly(mac_k, "the MAC key k")?;
+        let mut mac_r = exactly(mac_r, "the MAC key r")?;
+        clamp(&mut mac_r);
+        Ok(Self { encrypt, mac_k, mac_r })
+    }
+
+    fn mac(&self, iv: &[u8; IV], ciphertext: &[u8]) -> [u8; MAC] {
+        let mut nonce = (*iv).into();
+        Aes128::new(&self.mac_k.into()).encrypt_block(&mut nonce);
+        let mut one_time = [0; 32];
+        one_time[..16].copy_from_slice(&self.mac_r);
+        one_time[16..].copy_from_slice(&nonce);
+        let tag = Poly1305::new(&one_time.into()).compute_unpadded(ciphertext);
+        one_time.zeroize();
+        tag.into()
+    }
+
+    fn stream(&self, iv: &[u8; IV]) -> Ctr128BE<Aes256> {
+        Ctr128BE::<Aes256>::new(&self.encrypt.into(), &(*iv).into())
+    }
+
+    /// Appends the sealed form of `plaintext` to `out`: `OVERHEAD` bytes more than it.
+    pub fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let mut iv = [0; IV];
+        while iv == [0; IV] {
+            getrandom::fill(&mut iv).map_err(|e| Error::system(format!("the system gives no random numbers: {e}")))?;
+        }
+        let start = out.len();
+        out.extend_from_slice(&iv);
+        out.extend_from_slice(plaintext);
+        self.stream(&iv).apply_keystream(&mut out[start + IV..]);
+        let mac = self.mac(&iv, &out[start + IV..]);
+        out.extend_from_slice(&mac);
+        Ok(())
+    }
+
+    pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
+        self.seal_into(plaintext, &mut out)?;
+        Ok(out)
+    }
+
+    /// Replaces `out` by the plaintext of `sealed`. The MAC is checked before anything is decrypted.
+    pub fn unseal_into(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let (Some((iv, rest)), true) = (sealed.split_first_chunk::<IV>(), sealed.len() >= OVERHEAD) else {
+            return Err(Error::damaged(format!("{} bytes are too few for a sealed item", sealed.len())));
+        };
+        let (ciphertext, mac) = rest.split_at(rest.len() - MAC);
+        if iv.iter().all(|b| *b == 0) || !bool::from(self.mac(iv, ciphertext).ct_eq(mac)) {
+            return Err(Error::damaged("the MAC does not match: the bytes are damaged or sealed with another key"));
+        }
+        out.extend_from_slice(ciphertext);
+        self.stream(iv).apply_keystream(out);
+        Ok(())
+    }
+
+    pub fn unseal(&self, sealed: &[u8]) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.unseal_into(sealed, &mut out)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        let mut out = [0; N];
+        for (i, b) in out.iter_mut().enumerate() {
+            *b = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap();
+        }
+        out
+    }
+
+    /// Appendix B of Bernstein's paper.
+    #[test]
+    fn poly1305_aes_vectors() {
+        let vectors: [(&[u8], &str, &str, &str, &str); 4] = [
+            (
+                &hex::<2>("f3f6"),
+                "851fc40c3467ac0be05cc20404f3f700",
+                "ec074c835580741701425b623235add6",
+                "fb447350c4e868c52ac3275cf9d4327e",
+                "f4c633c3044fc145f84f335cb81953de",
+            ),
+            (
+                &[],
+                "a0f3080000f46400d0c7e9076c834403",
+                "75deaa25c09f208e1dc4ce6b5cad3fbf",
+                "61ee09218d29b0aaed7e154a2c5509cc",
+                "dd3fab2251f11ac759f0887129cc2ee7",
+            ),
+            (
+                &hex::<32>("663cea190ffb83d89593f3f476b6bc24d7e679107ea26adb8caf6652d0656136"),
+                "48443d0bb0d21109c89a100b5ce2c208",
+                "6acb5f61a7176dd320c5c1eb2edcdc74",
+                "ae212a55399729595dea458bc621ff0e",
+                "0ee1c16bb73f0f4fd19881753c01cdbe",
+            ),
+            (
+                &hex::<63>(concat!(
+                    "ab0812724a7f1e342742cbed374d94d136c6b8795d45b3819830f2c04491faf0",
+                    "990c62e48b8018b2c3e4a0fa3134cb67fa83e158c994d961c4cb21095c1bf9"
+                )),
+                "12976a08c4426d0ce8a82407c4f48207",
+                "e1a5668a4d5b66a5f68cc5424ed5982d",
+                "9ae831e743978d3a23527c7128149e3a",
+                "5154ad0d2cb26e01274fc51148491f1b",
+            ),
+        ];
+        for (message, r, k, nonce, tag) in vectors {
+            let key = Key::new(&[1; 32], &hex::<16>(k), &hex::<16>(r)).unwrap();
+            assert_eq!(key.mac(&hex(nonce), message), hex(tag));
+        }
+    }
+
+    fn key() -> Key {
+        Key::new(&[3; 32], &[5; 16], &[255; 16]).unwrap()
+    }
+
+    #[test]
+    fn seals_and_unseals() {
+        for length in [0, 1, 15, 16, 17, 1000, 100_000] {
+            let plaintext: Vec<u8> = (0..length).map(|i| (i * 7 % 251) as u8).collect();
+            let sealed = key().seal(&plaintext).unwrap();
+            assert_eq!(sealed.len(), length + OVERHEAD);
+            assert_eq!(key().unseal(&sealed).unwrap(), plaintext);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let sealed = key().seal(b"Hier ist ein Text").unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut bad = sealed.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(key().unseal(&bad), Err(Error::Damaged(_))), "bit {bit}");
+        }
+        for length in 0..OVERHEAD {
+            assert!(key().unseal(&sealed[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn no_iv_twice() {
+        assert_ne!(key().seal(b"x").unwrap()[..IV], key().seal(b"x").unwrap()[..IV]);
+    }
+
+    #[test]
+    fn r_is_clamped_on_use() {
+        let clamped = {
+            let mut r = [255; 16];
+            clamp(&mut r);
+            Key::new(&[3; 32], &[5; 16], &r).unwrap()
+        };
+        assert_eq!(clamped.unseal(&key().seal(b"same").unwrap()).unwrap(), b"same");
+    }
+
+    #[test]
+    fn refuses_keys_of_zeros_or_of_a_wrong_length() {
+        assert!(Key::new(&[0; 32], &[5; 16], &[1; 16]).is_err());
+        assert!(Key::new(&[1; 32], &[0; 16], &[1; 16]).is_err());
+        assert!(Key::new(&[1; 32], &[5; 16], &[0; 16]).is_err());
+        assert!(Key::new(&[1; 31], &[5; 16], &[1; 16]).is_err());
+    }
+}

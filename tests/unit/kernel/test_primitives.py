@@ -1,0 +1,64 @@
+"""The small functions of the kernel as Python calls them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from lowtide_engine import _kernel as kernel
+
+POLYNOMIAL = 0x3DA3358B4DC173
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_buffer_is_taken(kind: type) -> None:
+    key = kernel.Key(kind(b"1" * 32), kind(b"2" * 16), kind(b"3" * 16))
+    assert key.unseal(kind(key.seal(kind(b"text")))) == b"text"
+    assert kernel.sha256(kind(b"text")) == hashlib.sha256(b"text").hexdigest()
+    assert kernel.zstd_decompress(kind(kernel.zstd_compress(kind(b"text"))), 4) == b"text"
+
+
+def test_decompression_stops_at_its_limit() -> None:
+    bomb = kernel.zstd_compress(bytes(1 << 24))
+    with pytest.raises(kernel.KernelError, match="holds more than the 65536 bytes"):
+        kernel.zstd_decompress(bomb, 1 << 16)
+
+
+def test_polynomials() -> None:
+    assert kernel.is_irreducible(POLYNOMIAL)
+    assert not kernel.is_irreducible(POLYNOMIAL ^ 1)
+    random = kernel.random_polynomial()
+    assert random.bit_length() == 54
+    assert kernel.is_irreducible(random)
+
+
+def test_zeros_are_cut_at_the_minimum_size() -> None:
+    zeros = bytes(4 * 512 * 1024)
+    assert kernel.chunk_lengths(zeros, POLYNOMIAL) == [512 * 1024] * 4
+    with pytest.raises(kernel.KernelError, match="irreducible"):
+        kernel.chunk_lengths(zeros, POLYNOMIAL ^ 1)
+
+
+def test_what_is_no_id_or_kind_is_refused() -> None:
+    index = kernel.Index()
+    with pytest.raises(kernel.KernelError, match="64 hexadecimal digits"):
+        index.contains("data", "07")
+    with pytest.raises(kernel.KernelError, match="data or tree"):
+        index.contains("blob", "0" * 64)  # type: ignore[arg-type]
+    with pytest.raises(kernel.KernelError, match="does not know pack"):
+        index.pack_size("0" * 64)
+
+
+def test_a_damaged_index_file_is_named_and_adds_nothing() -> None:
+    index = kernel.Index()
+    pack, blob = "1" * 64, "2" * 64
+    good = {"id": blob, "type": "data", "offset": 0, "length": 40}
+    bad = good | {"length": 3}
+    with pytest.raises(kernel.KernelError, match="f" * 64):
+        index.add("f" * 64, json.dumps({"packs": [{"id": pack, "blobs": [good, bad]}]}).encode())
+    assert len(index) == 0
+    index.add("f" * 64, json.dumps({"packs": [{"id": pack, "blobs": [good]}]}).encode())
+    assert index.index_files_of(pack) == ["f" * 64]
+    assert index.pack_entries(pack)[0].uncompressed_length == 0
