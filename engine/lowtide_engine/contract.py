@@ -73,7 +73,9 @@ def decode(data: bytes | str) -> Result:
         raise ContractError("the mover's result is not a JSON object")
     version = document.get("version")
     if version not in (VERSION, VERSION - 1):
-        raise ContractError(f"the mover's result has version {version!r}, this operator reads {VERSION - 1} and {VERSION}")
+        raise ContractError(
+            f"the mover's result has version {version!r}, this operator reads {VERSION - 1} and {VERSION}"
+        )
     known = {f.name for f in fields(Result)}
     try:
         values = {name: value for name, value in document.items() if name in known}

@@ -1,0 +1,105 @@
+"""How a repository comes to be open: found, its password tried, its config read; or made."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from lowtide_engine.errors import FileMissing, RepositoryDamaged, RepositoryError, RepositoryExists, RepositoryMissing
+from lowtide_engine.repository import keys
+from lowtide_engine.repository.cache import Cache
+from lowtide_engine.repository.config import Config
+from lowtide_engine.repository.holder import Holder
+from lowtide_engine.repository.password import Password
+from lowtide_engine.repository.repository import Repository
+from lowtide_engine.repository.sealing import MasterKey
+from lowtide_engine.storage import CONFIG, Clock, FileKind, Storage
+
+
+def open_repository(
+    storage: Storage,
+    password: Password,
+    *,
+    clock: Clock,
+    key_hint: str | None = None,
+    cache_root: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Repository:
+    """Open the repository in `storage`. `cache_root` is where caches are (`cache.cache_root`), None for none.
+
+    The config is fetched and the kernel loaded while the password's key is derived. Raises RepositoryMissing,
+    WrongPassword, RepositoryDamaged, RepositoryUnsupported, or the storage's errors.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="open") as pool:
+        loading = pool.submit(_load_config, storage)
+        try:
+            key_name, master = keys.find_key(storage, password, key_hint)
+        except RepositoryError:
+            # "There is no repository" says more than what was found instead of one.
+            loading.result()
+            raise
+        sealed = loading.result()
+    try:
+        config = Config.decode(master.unseal(sealed))
+    except RepositoryDamaged as error:
+        raise RepositoryDamaged(f"the config in {storage.location} can't be read: {error.message}") from None
+    config.refuse_hot()
+    cache = None if cache_root is None else Cache.open(cache_root, config.id)
+    holder = Holder.myself(environment)
+    return Repository(storage, master, key_name, config, clock=clock, holder=holder, cache=cache)
+
+
+def init_repository(
+    storage: Storage,
+    password: Password,
+    *,
+    clock: Clock,
+    version: Literal[1, 2] = 2,
+    polynomial: int | None = None,
+    kdf: keys.KdfParameters = keys.DEFAULT_KDF,
+    environment: Mapping[str, str] | None = None,
+) -> Repository:
+    """Create a repository in `storage` and open it. `polynomial` makes chunks equal to those of another repository
+    (for `copy`).
+
+    The key is stored before the config, as restic does it: without a config there is no repository. Raises
+    RepositoryExists where there is a config, a key or a snapshot already.
+    """
+    config = Config.new(version, polynomial)
+    storage.create()
+    _refuse_existing(storage)
+    master = MasterKey.generate()
+    key_name = keys.save_key(storage, master, password, kdf=kdf)
+    sealed = master.seal(config.encode())
+    storage.save(CONFIG, sealed)
+    if Config.decode(master.unseal(storage.load(CONFIG))) != config:
+        raise RepositoryDamaged(f"the config in {storage.location} reads differently from what was written")
+    return Repository(storage, master, key_name, config, clock=clock, holder=Holder.myself(environment))
+
+
+def _load_config(storage: Storage) -> bytes:
+    try:
+        sealed = storage.load(CONFIG)
+    except FileMissing:
+        raise RepositoryMissing(f"there is no repository in {storage.location}") from None
+    # Loading the native half costs some 10 ms, which the derivation of the key hides.
+    importlib.import_module("lowtide_engine._kernel")
+    return sealed
+
+
+def _refuse_existing(storage: Storage) -> None:
+    try:
+        storage.stat(CONFIG)
+    except FileMissing:
+        pass
+    else:
+        raise RepositoryExists(f"there is a repository in {storage.location} already")
+    for kind, what in ((FileKind.KEY, "keys"), (FileKind.SNAPSHOT, "snapshots")):
+        if next(iter(storage.list(kind)), None) is not None:
+            raise RepositoryExists(
+                f"there is no config in {storage.location}, but there are {what}",
+                hint="choose another location, or find out what happened to the config",
+            )

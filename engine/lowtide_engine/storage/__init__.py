@@ -1,0 +1,22 @@
+"""Where a repository's files live. `open_storage` picks by location; `Storage` says what each of them promises."""
+
+from lowtide_engine.storage.base import CONFIG, File, FileKind, Listed, Storage, is_id
+from lowtide_engine.storage.clock import Clock, SystemClock
+from lowtide_engine.storage.options import StorageOptions, options_from_environment, parse_extended
+from lowtide_engine.storage.registry import find_location, open_storage
+
+__all__ = [
+    "CONFIG",
+    "Clock",
+    "File",
+    "FileKind",
+    "Listed",
+    "Storage",
+    "StorageOptions",
+    "SystemClock",
+    "find_location",
+    "is_id",
+    "open_storage",
+    "options_from_environment",
+    "parse_extended",
+]

@@ -1,0 +1,127 @@
+"""Repetition around any storage: bounded, with growing and jittered pauses. Storages themselves never retry."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from lowtide_engine.errors import FileMissing, FileShort, StorageError
+from lowtide_engine.storage.base import File, FileKind, Listed, Storage
+from lowtide_engine.storage.clock import Clock
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+GIVE_UP_AFTER = 900.0
+"""Seconds from the first failure of one call, as restic has it."""
+SHORT_READS = 3
+"""A file that is always too short is damaged, not unlucky: it is asked for this many times."""
+
+
+class Retrying:
+    """A `Storage` that repeats what failed retryably until it works or `give_up_after` seconds have passed.
+
+    A save or delete whose reply was lost is settled by looking: the name is the hash of the content, so a file of the
+    right size under the name is the file. (The config has no such name; it is read back.)
+    """
+
+    def __init__(
+        self,
+        inner: Storage,
+        clock: Clock,
+        *,
+        give_up_after: float = GIVE_UP_AFTER,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._give_up_after = give_up_after
+        self._jitter = jitter
+
+    @property
+    def inner(self) -> Storage:
+        """The storage that does the work."""
+        return self._inner
+
+    @property
+    def location(self) -> str:
+        return self._inner.location
+
+    @property
+    def connections(self) -> int:
+        return self._inner.connections
+
+    def create(self) -> None:
+        self._repeat("create", self._inner.create)
+
+    def save(self, file: File, data: Buffer) -> None:
+        def attempt() -> None:
+            try:
+                self._inner.save(file, data)
+            except StorageError as error:
+                if not (error.ambiguous and self._is_stored(file, data)):
+                    raise
+                _log.info("%s was stored although its reply was lost: %s", file, error.message)
+
+        self._repeat(f"save {file}", attempt)
+
+    def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
+        return self._repeat(f"load {file}", lambda: self._inner.load(file, offset, length))
+
+    def stat(self, file: File) -> int:
+        return self._repeat(f"stat {file}", lambda: self._inner.stat(file))
+
+    def list(self, kind: FileKind) -> Iterator[Listed]:
+        # Collected before it is given on: a listing that is repeated half-way must not name files twice, nor leave any
+        # out.
+        return iter(self._repeat(f"list {kind}", lambda: [*self._inner.list(kind)]))
+
+    def delete(self, file: File) -> None:
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            try:
+                self._inner.delete(file)
+            except FileMissing:
+                if attempts == 1:
+                    raise
+
+        self._repeat(f"delete {file}", attempt)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _is_stored(self, file: File, data: Buffer) -> bool:
+        try:
+            if file.kind is FileKind.CONFIG:
+                return self._inner.load(file) == bytes(data)
+            return self._inner.stat(file) == memoryview(data).nbytes
+        except StorageError:
+            return False
+
+    def _repeat(self, doing: str, call: Callable[[], _T]) -> _T:
+        pause = FIRST_PAUSE
+        first_failure: float | None = None
+        short = 0
+        while True:
+            try:
+                return call()
+            except StorageError as error:
+                now = self._clock.monotonic()
+                first_failure = now if first_failure is None else first_failure
+                short += isinstance(error, FileShort)
+                wait = pause * (0.5 + self._jitter())
+                if not error.retryable or short >= SHORT_READS or now + wait - first_failure > self._give_up_after:
+                    raise
+                _log.warning("%s at %s failed, trying again in %.1f s: %s", doing, self.location, wait, error.message)
+            self._clock.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
