@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from lowtide_operator.api.values import Timestamp
+from lowtide_operator.api.values import RULES, Timestamp, format_duration
 from lowtide_operator.errors import InvalidObject
 
 GROUP = "lowtide.dev"
@@ -30,7 +33,6 @@ class Rule(NamedTuple):
     cel: str
     message: str
     holds: Callable[[Any], bool] | None = None
-    field: str | None = None
 
 
 class Model(BaseModel):
@@ -48,6 +50,21 @@ class Model(BaseModel):
             if rule.holds is not None and not rule.holds(self):
                 raise ValueError(rule.message)
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The JSON schema with this model's rules, and `{}` as the default of parts that are all defaults
+        themselves."""
+        schema = handler.resolve_ref_schema(handler(core))
+        for name, field in cls.model_fields.items():
+            factory = field.default_factory
+            if isinstance(factory, type) and issubclass(factory, Model):
+                schema["properties"][field.alias or name]["default"] = {}
+            elif isinstance(field.default, timedelta):
+                schema["properties"][field.alias or name]["default"] = format_duration(field.default)
+        if cls.rules:
+            schema[RULES] = [{"rule": rule.cel, "message": rule.message} for rule in cls.rules]
+        return schema
 
     def to_body(self) -> dict[str, Any]:
         """This part as it is sent to the API server: camelCase, times and durations as text, nothing that is None."""

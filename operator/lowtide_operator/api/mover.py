@@ -107,7 +107,7 @@ class Deadlines(Model):
 
     rules = (
         Rule(
-            "duration(self.start) <= duration(self.whole)",
+            "!has(self.start) || !has(self.whole) || duration(self.start) <= duration(self.whole)",
             "start must not be longer than whole",
             lambda self: self.start <= self.whole,
         ),

@@ -42,7 +42,7 @@ class Quiesce(Model):
 
     rules = (
         Rule(
-            "duration(self.timeout) <= duration(self.maxDowntime)",
+            "!has(self.timeout) || !has(self.maxDowntime) || duration(self.timeout) <= duration(self.maxDowntime)",
             "timeout must not be longer than maxDowntime: the pods must be gone before the time is up",
             lambda self: self.timeout <= self.max_downtime,
         ),

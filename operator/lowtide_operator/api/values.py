@@ -23,7 +23,7 @@ def parse_duration(text: object) -> timedelta:
     """The span that `text` names: whole hours, minutes and seconds as in `90s`, `30m`, `1h30m`. Raises ValueError."""
     if isinstance(text, timedelta):
         return text
-    if not isinstance(text, str) or not re.match(_DURATION, text):
+    if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
         raise ValueError(f"{text!r} is no duration: write it like 90s, 30m or 1h30m")
     return sum(
         (timedelta(**{_UNITS[unit]: int(count)}) for count, unit in re.findall(r"([0-9]+)([hms])", text)), timedelta()
@@ -70,7 +70,7 @@ def _matching(pattern: str, sentence: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
-        if not compiled.match(value):
+        if not compiled.fullmatch(value):
             raise ValueError(f"{value!r}: {sentence}")
         return value
 
@@ -133,7 +133,7 @@ _QUANTITY_SENTENCE = "must be a quantity like 500m, 256Mi or 10Gi"
 
 def _quantity(value: object) -> str:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if not re.match(_QUANTITY, text):
+    if not re.fullmatch(_QUANTITY, text):
         raise ValueError(f"{value!r}: {_QUANTITY_SENTENCE}")
     return text
 
@@ -166,10 +166,11 @@ PolicyName = _text(_SUBDOMAIN, _NAME_SENTENCE, longest=40)
 """The name of a BackupPolicy: 40 characters, so that `<policy>-<yyyymmddhhmm>` stays a good name."""
 
 LabelKey = _text(_LABEL_KEY, "must be a label's key, like app.kubernetes.io/name", longest=317)
+_LABEL_VALUE_SENTENCE = "must be a label's value: letters, digits, '-', '_' and '.'"
 LabelValue = Annotated[
     str,
-    Field(max_length=63),
-    AfterValidator(_matching(_LABEL_VALUE, "must be a label's value: letters, digits, '-', '_' and '.'")),
+    Field(max_length=63, json_schema_extra=_rule(f"self.matches('{_LABEL_VALUE}')", _LABEL_VALUE_SENTENCE)),
+    AfterValidator(_matching(_LABEL_VALUE, _LABEL_VALUE_SENTENCE)),
 ]
 
 _CRON_FIELD = r"[0-9A-Za-z*,/#()-]{1,80}"
@@ -188,14 +189,14 @@ TimeZone = _text(
 )
 
 Tag = _text(
-    r"^[^,\s](.*[^,\s])?$",
-    "must not begin or end with a space or a comma",
+    r"^[^,\s]([^,]*[^,\s])?$",
+    "must not hold a comma, nor begin or end with a space",
     longest=100,
 )
 
 SnapshotId = _text(r"^[0-9a-f]{8,64}$", "must be a snapshot's id: 8 to 64 hexadecimal digits", longest=64)
 
-AbsolutePath = _text(r"^/", "must be an absolute path", longest=4096)
+AbsolutePath = _text(r"^/.*$", "must be an absolute path, on one line", longest=4096)
 
 Pattern = Annotated[str, Field(min_length=1, max_length=1024)]
 """A pattern of paths, as restic's --include and --exclude understand them."""

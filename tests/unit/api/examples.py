@@ -1,0 +1,318 @@
+"""Objects of every kind that are good, and statuses in which every field is set."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lowtide_operator.api import API_VERSION, BackupPolicyStatus, Condition, RestoreStatus, SnapshotStatus, Truth
+from lowtide_operator.api.jobs import Failure, JobOutcome, JobRecord
+from lowtide_operator.api.model import Model
+from lowtide_operator.api.mover import Mover, MoverSecurityContext
+from lowtide_operator.api.policy import Capture, CaptureMethod, SnapshotCounts
+from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger, WorkloadKind, WorkloadRef
+from lowtide_operator.api.repository import CaBundle, Repository
+from lowtide_operator.api.restore import ResolvedRestore, ResolvedRestoreVolume, RestoreVolumeStatus
+from lowtide_operator.api.snapshot import Progress, Resolved, ResolvedVolume, VolumeOutcome, VolumeStatus
+
+
+def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+GOOD: dict[str, dict[str, Any]] = {
+    "the smallest policy": _object(
+        "BackupPolicy",
+        "shop",
+        {
+            "repository": {"secretName": "backup"},
+            "volumes": {"claims": ["data"]},
+            "capture": {"method": "Direct"},
+        },
+    ),
+    "a policy with everything": _object(
+        "BackupPolicy",
+        "p" * 40,
+        {
+            "repository": {
+                "secretName": "backup",
+                "claimName": "vault",
+                "caBundle": {"configMapName": "authorities", "key": "bundle.pem"},
+            },
+            "schedule": "H H(1-4) * * 1-5",
+            "timeZone": "America/Argentina/Buenos_Aires",
+            "startingDeadline": "1h30m",
+            "suspend": True,
+            "concurrency": "Forbid",
+            "volumes": {
+                "selector": {
+                    "matchLabels": {"app.kubernetes.io/name": "shop"},
+                    "matchExpressions": [
+                        {"key": "tier", "operator": "In", "values": ["db", "web"]},
+                        {"key": "scratch", "operator": "DoesNotExist"},
+                    ],
+                },
+                "exclude": ["cache-0"],
+            },
+            "capture": {"method": "Direct"},
+            "quiesce": {
+                "strategy": "ScaleDown",
+                "workloads": [{"kind": "Deployment", "name": "web"}, {"kind": "CronJob", "name": "mailer"}],
+                "timeout": "90s",
+                "maxDowntime": "1h",
+            },
+            "snapshotDeletionPolicy": "Delete",
+            "mover": {
+                "resources": {"requests": {"cpu": 1, "memory": "256Mi"}, "limits": {"memory": "1.5Gi"}},
+                "privilege": "Elevated",
+                "securityContext": {
+                    "runAsUser": 999,
+                    "runAsGroup": 0,
+                    "supplementalGroups": [1, 2],
+                    "fsGroup": 999,
+                },
+                "nodeSelector": {"kubernetes.io/arch": "amd64"},
+                "tolerations": [
+                    {"key": "storage", "operator": "Equal", "value": "true", "effect": "NoSchedule"},
+                    {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+                ],
+                "labels": {"network": "backup"},
+                "cache": {"sizeLimit": "10Gi"},
+                "deadlines": {"start": "5m", "noProgress": "10m", "whole": "8h"},
+                "retry": {"limit": 5, "backoff": "2m"},
+                "allowPartial": True,
+            },
+        },
+    ),
+    "a policy by a schedule's name": _object(
+        "BackupPolicy",
+        "nightly",
+        {
+            "repository": {"secretName": "backup"},
+            "schedule": "@daily",
+            "volumes": {"claims": ["a", "b"]},
+            "capture": {"method": "Direct"},
+            "quiesce": {"strategy": "None"},
+        },
+    ),
+    "the smallest snapshot": _object("Snapshot", "before-upgrade", {"policyName": "shop"}),
+    "a snapshot with everything": _object(
+        "Snapshot",
+        "shop-202611250200",
+        {
+            "policyName": "shop",
+            "origin": "Manual",
+            "deletionPolicy": "Delete",
+            "pinned": True,
+            "tags": ["before the upgrade", "ticket-42"],
+        },
+    ),
+    "the smallest restore": _object(
+        "Restore",
+        "back",
+        {
+            "source": {"snapshotName": "shop-202611250200"},
+            "volumes": [{"claim": "data"}],
+            "overwrite": "Mirror",
+        },
+    ),
+    "a restore through a policy": _object(
+        "Restore",
+        "as-of",
+        {
+            "source": {"policy": {"name": "shop", "asOf": "2026-11-24T12:00:00+01:00", "offset": 1}},
+            "volumes": [
+                {
+                    "claim": "data",
+                    "newClaim": {
+                        "name": "data-copy",
+                        "storageClassName": "fast",
+                        "size": "10Gi",
+                        "accessModes": ["ReadWriteOnce"],
+                    },
+                },
+                {"claim": "other", "path": "/volumes/other/sub"},
+            ],
+            "include": ["/wal"],
+            "exclude": ["*.tmp"],
+            "overwrite": "Merge",
+            "partialGroup": "Allow",
+            "safetySnapshot": "Skip",
+            "quiesce": {"timeout": "2m"},
+            "mover": {"privilege": "Elevated"},
+        },
+    ),
+    "a restore from a foreign repository": _object(
+        "Restore",
+        "adopt",
+        {
+            "source": {"repository": {"secretName": "volsync", "id": "0123abcd"}},
+            "volumes": [{"claim": "data"}],
+            "overwrite": "Merge",
+        },
+    ),
+    "a restore of what a host last backed up": _object(
+        "Restore",
+        "by-host",
+        {
+            "source": {
+                "repository": {
+                    "secretName": "k8up",
+                    "host": "shop",
+                    "path": "/data/shop",
+                    "tags": ["daily"],
+                    "asOf": "2026-11-24T12:00:00Z",
+                }
+            },
+            "volumes": [{"claim": "data", "newClaim": {"name": "fresh", "size": 1073741824}}],
+            "overwrite": "Mirror",
+        },
+    ),
+}
+"""By what they show. They are accepted by the models and by an API server alike."""
+
+_THEN = datetime(2026, 11, 25, 2, 0, tzinfo=UTC)
+_CONDITION = Condition(
+    type="Ready",
+    status=Truth.TRUE,
+    reason="Stored",
+    message="All volumes are stored.",
+    last_transition_time=_THEN,
+    observed_generation=1,
+)
+_REPOSITORY = Repository(
+    secret_name="backup",
+    claim_name="vault",
+    ca_bundle=CaBundle(config_map_name="authorities"),
+)
+_LEDGER = QuiesceLedger(
+    attempt=2,
+    deadline=_THEN + timedelta(minutes=30),
+    start_time=_THEN,
+    gone_time=_THEN,
+    released_time=_THEN,
+    ready_time=_THEN,
+    workloads=(
+        LedgerEntry(
+            api_version="apps/v1",
+            kind="StatefulSet",
+            name="db",
+            uid="5d3f",
+            order=1,
+            replicas=3,
+            state=HeldState.RELEASED,
+            generation_held=7,
+            held_at=_THEN,
+            released_at=_THEN,
+            message="put back",
+        ),
+        LedgerEntry(api_version="batch/v1", kind="CronJob", name="db", uid="6e4a", suspend=False),
+    ),
+)
+_IDENTITY = MoverSecurityContext(run_as_user=999, run_as_group=0, supplemental_groups=(1, 2), fs_group=999)
+_JOBS = (
+    JobRecord(
+        name="lowtide-backup-0123456789-1",
+        purpose="backup",
+        claim="data",
+        role="safety",
+        attempt=1,
+        created_at=_THEN,
+        uid="99",
+        ended_at=_THEN,
+        outcome=JobOutcome.PARTIAL,
+        reason="FilesUnreadable",
+        message="2 files could not be read.",
+        snapshot_ids=("0123abcd" * 8,),
+    ),
+    JobRecord(name="lowtide-verdict-0123456789-1", purpose="verdict", attempt=1, created_at=_THEN),
+)
+_FAILURE = Failure(reason="PodsRemain", message="Pod db-0 did not go.", time=_THEN)
+_VOLUME: dict[str, Any] = {
+    "claim": "data",
+    "outcome": VolumeOutcome.PARTIAL,
+    "reason": "FilesUnreadable",
+    "message": "2 files could not be read.",
+    "attempt": 2,
+    "snapshot_id": "0123abcd" * 8,
+    "files": 200000,
+    "bytes": 2**53,
+    "added_bytes": 0,
+    "seconds": 61,
+    "errors": 2,
+    "warnings": ("a: permission denied", "a: permission denied"),
+    "progress": Progress(files=1, bytes=2, total_bytes=3, percent=66, updated_at=_THEN),
+}
+
+STATUS: dict[str, Model] = {
+    "a policy with everything": BackupPolicyStatus(
+        observed_generation=1,
+        conditions=(_CONDITION,),
+        last_schedule_time=_THEN,
+        next_schedule_time=_THEN + timedelta(days=1),
+        resumed_at=_THEN,
+        last_snapshot="shop-202611250200",
+        last_successful_time=_THEN,
+        consecutive_failures=3,
+        repository_id="ab" * 32,
+        snapshots=SnapshotCounts(total=5, ready=4, failed=1),
+    ),
+    "a snapshot with everything": SnapshotStatus(
+        observed_generation=1,
+        conditions=(_CONDITION,),
+        resolved=Resolved(
+            policy_uid="77",
+            policy_generation=4,
+            repository=_REPOSITORY,
+            repository_id="ab" * 32,
+            volumes=(ResolvedVolume(claim="data", uid="88", volume_name="pv-1", identity=_IDENTITY),),
+            capture=Capture(method=CaptureMethod.DIRECT),
+            quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
+            mover=Mover.model_validate(GOOD["a policy with everything"]["spec"]["mover"]),
+        ),
+        quiesce=_LEDGER,
+        attempt=2,
+        start_time=_THEN,
+        end_time=_THEN,
+        captured_time=_THEN,
+        downtime=timedelta(seconds=123),
+        jobs=_JOBS,
+        failure=_FAILURE,
+        volumes=(VolumeStatus(**_VOLUME),),
+        files=200000,
+        bytes=2**53,
+        added_bytes=0,
+        verdict_snapshot_id="cd" * 32,
+    ),
+    "the smallest restore": RestoreStatus(
+        observed_generation=1,
+        conditions=(_CONDITION,),
+        resolved=ResolvedRestore(
+            snapshot_name="shop-202611250200",
+            captured_time=_THEN,
+            repository=_REPOSITORY,
+            repository_id="ab" * 32,
+            volumes=(
+                ResolvedRestoreVolume(
+                    claim="data",
+                    target="data",
+                    target_uid="88",
+                    in_place=True,
+                    snapshot_id="0123abcd" * 8,
+                    path="/volumes/data",
+                    identity=_IDENTITY,
+                ),
+            ),
+        ),
+        quiesce=_LEDGER,
+        attempt=1,
+        start_time=_THEN,
+        first_write_time=_THEN,
+        end_time=_THEN,
+        downtime=timedelta(),
+        jobs=_JOBS,
+        failure=_FAILURE,
+        volumes=(RestoreVolumeStatus(**_VOLUME, safety_snapshot_id="ef" * 32),),
+    ),
+}
+"""For some of GOOD, by the same key: statuses that leave no field out. tests/unit/api checks that."""

@@ -1,0 +1,192 @@
+"""Objects with one fault each, and the words in which they are refused."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+POLICY, SNAPSHOT = "the smallest policy", "the smallest snapshot"
+RESTORE, FOREIGN = "the smallest restore", "a restore from a foreign repository"
+
+BAD: dict[str, tuple[str, str, Any, str]] = {
+    "a schedule of four fields": (POLICY, "spec.schedule", "0 2 * *", "must be five cron fields"),
+    "a schedule in words": (POLICY, "spec.schedule", "@nightly", "@hourly, @daily"),
+    "a duration without a unit": (POLICY, "spec.startingDeadline", "90", "written like 90s, 30m or 1h30m"),
+    "a duration in days": (POLICY, "spec.quiesce", {"maxDowntime": "1d"}, "written like 90s, 30m or 1h30m"),
+    "a duration of nothing": (POLICY, "spec.quiesce", {"timeout": "0s"}, "must be longer than nothing"),
+    "a number as a duration": (POLICY, "spec.startingDeadline", 90, "must be of type string"),
+    "a timeout longer than the downtime": (
+        POLICY,
+        "spec.quiesce",
+        {"timeout": "1h"},
+        "timeout must not be longer than maxDowntime",
+    ),
+    "a time zone with a space": (POLICY, "spec.timeZone", "Central Time", "name of a time zone like UTC"),
+    "no capture": (POLICY, "spec.capture", ..., "spec.capture: Required value"),
+    "no capture method": (POLICY, "spec.capture", {}, "spec.capture.method: Required value"),
+    "a capture method that does not work yet": (
+        POLICY,
+        "spec.capture.method",
+        "Snapshot",
+        'supported values: "Direct"',
+    ),
+    "claims and a selector": (
+        POLICY,
+        "spec.volumes",
+        {"claims": ["a"], "selector": {"matchLabels": {"app": "shop"}}},
+        "name the claims or select them by label, and only one of the two",
+    ),
+    "neither claims nor a selector": (
+        POLICY,
+        "spec.volumes",
+        {},
+        "name the claims or select them by label, and only one of the two",
+    ),
+    "no claims": (POLICY, "spec.volumes", {"claims": []}, "should have at least 1 items"),
+    "the same claim twice": (POLICY, "spec.volumes", {"claims": ["a", "a"]}, "Duplicate value"),
+    "65 claims": (POLICY, "spec.volumes", {"claims": [f"c{n}" for n in range(65)]}, "must have at most 64 items"),
+    "an empty selector": (POLICY, "spec.volumes", {"selector": {}}, "an empty selector would take every claim"),
+    "a selector's operator without values": (
+        POLICY,
+        "spec.volumes",
+        {"selector": {"matchExpressions": [{"key": "app", "operator": "In"}]}},
+        "In and NotIn need values",
+    ),
+    "an exclusion from named claims": (
+        POLICY,
+        "spec.volumes",
+        {"claims": ["a"], "exclude": ["b"]},
+        "exclude goes with selector",
+    ),
+    "a claim with a bad name": (POLICY, "spec.volumes", {"claims": ["Shop_1"]}, "must be the name of an object"),
+    "a repository without a Secret": (POLICY, "spec.repository", {}, "spec.repository.secretName: Required value"),
+    "a CA from two places": (
+        POLICY,
+        "spec.repository.caBundle",
+        {"secretName": "a", "configMapName": "b"},
+        "name a Secret or a ConfigMap",
+    ),
+    "a workload of a kind that can't be scaled": (
+        POLICY,
+        "spec.quiesce",
+        {"workloads": [{"kind": "DaemonSet", "name": "a"}]},
+        'supported values: "Deployment"',
+    ),
+    "workloads although nothing is stopped": (
+        POLICY,
+        "spec.quiesce",
+        {"strategy": "None", "workloads": [{"kind": "Deployment", "name": "a"}]},
+        "strategy None stops nothing",
+    ),
+    "one of Lowtide's own labels on movers": (
+        POLICY,
+        "spec.mover",
+        {"labels": {"lowtide.dev/run": "x"}},
+        "are Lowtide's own",
+    ),
+    "a label of a bad value": (POLICY, "spec.mover", {"labels": {"a": "b c"}}, "must be a label's value"),
+    "a quantity that is none": (
+        POLICY,
+        "spec.mover",
+        {"resources": {"requests": {"memory": "1 GB"}}},
+        "must be a quantity like 500m",
+    ),
+    "a negative quantity": (
+        POLICY,
+        "spec.mover",
+        {"resources": {"limits": {"cpu": -1}}},
+        "must be a quantity like 500m",
+    ),
+    "a toleration that says nothing": (
+        POLICY,
+        "spec.mover",
+        {"tolerations": [{"effect": "NoExecute"}]},
+        "without a key must have the operator Exists",
+    ),
+    "eleven retries": (POLICY, "spec.mover", {"retry": {"limit": 11}}, "should be less than or equal to 10"),
+    "a negative user": (
+        POLICY,
+        "spec.mover",
+        {"securityContext": {"runAsUser": -1}},
+        "should be greater than or equal to 0",
+    ),
+    "a policy's name of 41 characters": (POLICY, "metadata.name", "p" * 41, "at most 40 characters"),
+    "a tag that is Lowtide's own": (SNAPSHOT, "spec.tags", ["lowtide:run=x"], "tags that start with lowtide:"),
+    "a tag that begins with a comma": (SNAPSHOT, "spec.tags", [",a"], "must not"),
+    "a tag with a comma": (SNAPSHOT, "spec.tags", ["a,b"], "must not"),
+    "a deletion policy of another system": (
+        SNAPSHOT,
+        "spec.deletionPolicy",
+        "Orphan",
+        'supported values: "Retain", "Delete"',
+    ),
+    "no policy": (SNAPSHOT, "spec.policyName", ..., "spec.policyName: Required value"),
+    "no spec at all": (SNAPSHOT, "spec", ..., "spec: Required value"),
+    "no source": (RESTORE, "spec.source", {}, "exactly one of snapshotName, policy and repository"),
+    "two sources": (
+        RESTORE,
+        "spec.source",
+        {"snapshotName": "a", "policy": {"name": "b"}},
+        "exactly one of snapshotName, policy and repository",
+    ),
+    "no word on what happens to other files": (RESTORE, "spec.overwrite", ..., "spec.overwrite: Required value"),
+    "an unknown word on it": (RESTORE, "spec.overwrite", "Replace", 'supported values: "Mirror", "Merge"'),
+    "no volumes": (RESTORE, "spec.volumes", [], "should have at least 1 items"),
+    "two volumes into one claim": (
+        RESTORE,
+        "spec.volumes",
+        [{"claim": "a"}, {"claim": "b", "newClaim": {"name": "a"}}],
+        "two volumes can't be restored into one claim",
+    ),
+    "a time that is none": (
+        RESTORE,
+        "spec.source",
+        {"policy": {"name": "a", "asOf": "yesterday"}},
+        "must be of type date-time",
+    ),
+    "a negative offset": (
+        RESTORE,
+        "spec.source",
+        {"policy": {"name": "a", "offset": -1}},
+        "should be greater than or equal to 0",
+    ),
+    "an id and a host": (FOREIGN, "spec.source.repository.host", "shop", "by its id, or by host, path and tags"),
+    "neither an id nor a host": (FOREIGN, "spec.source.repository.id", ..., "by its id, or by host, path and tags"),
+    "an id and a time": (
+        FOREIGN,
+        "spec.source.repository.asOf",
+        "2026-11-25T02:00:00Z",
+        "asOf has nothing to choose from",
+    ),
+    "an id that is none": (FOREIGN, "spec.source.repository.id", "latest", "8 to 64 hexadecimal digits"),
+    "a snapshot for two volumes": (
+        FOREIGN,
+        "spec.volumes",
+        [{"claim": "a"}, {"claim": "b"}],
+        "a snapshot in a repository is one volume",
+    ),
+    "an access mode that is none": (
+        RESTORE,
+        "spec.volumes",
+        [{"claim": "a", "newClaim": {"name": "b", "accessModes": ["RWO"]}}],
+        'supported values: "ReadWriteOnce"',
+    ),
+}
+"""By the fault: which of examples.GOOD, the path to what is set (`...` removes it), and what the API server says."""
+
+SERVER_ONLY = {"the same claim twice", "a policy's name of 41 characters"}
+"""Faults that the models do not look for: they were refused before."""
+
+
+def changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `body` with the field at `path` set; `...` removes it."""
+    result = copy.deepcopy(body)
+    *parents, last = path.split(".")
+    node: Any = result
+    for part in parents:
+        node = node[int(part)] if part.isdigit() else node.setdefault(part, {})
+    if value is ...:
+        del node[last]
+    else:
+        node[int(last) if last.isdigit() else last] = value
+    return result
