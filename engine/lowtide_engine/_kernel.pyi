@@ -101,12 +101,30 @@ class Node:
     device: int
     content: list[str] | None
     subtree: str | None
+    generic_attributes: str
+    """The JSON of restic's `generic_attributes` (what Windows has), or empty."""
+    error: str
 
 def decode_tree(tree: Buffer) -> list[Node]:
-    """Decode the bytes of a tree blob; KernelError where it isn't one. Names are not checked here: restore does."""
+    """Decode the bytes of a tree blob; KernelError where it isn't one. Names and their order are not checked here: restore does."""
 
 def encode_tree(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Byte-exact re-encoding used by tests: (name, raw node JSON) pairs in order."""
+    """Build a tree from (name, raw node JSON) pairs; KernelError where the names do not ascend strictly."""
+
+def reencode_tree(tree: Buffer) -> bytes:
+    """The tree as this kernel writes it: the same bytes where restic wrote it. What the kernel doesn't know is lost, so compare."""
+
+@final
+class Patterns:
+    """A list of include or exclude patterns with restic's meaning (`**`, `!`, anchored by a leading slash); KernelError where one is
+    malformed."""
+
+    def __init__(self, patterns: Sequence[bytes], *, ignore_case: bool = False) -> None: ...
+    def __len__(self) -> int: ...
+    def matches(self, path: bytes) -> bool:
+        """Whether the list, as one of excludes, rejects `path`."""
+    def verdict(self, path: bytes) -> tuple[bool, bool]:
+        """As a list of includes: whether `path` matches, and whether something below it may."""
 
 @final
 class PackReady:

@@ -4,6 +4,7 @@
 mod blobs;
 mod bytes;
 mod index;
+mod nodes;
 
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
@@ -62,4 +63,6 @@ mod _kernel {
     };
     #[pymodule_export]
     use super::index::{Index, Location, PackEntry, read_pack_header, verify_pack};
+    #[pymodule_export]
+    use super::nodes::{Node, Patterns, decode_tree, encode_tree, reencode_tree};
 }
