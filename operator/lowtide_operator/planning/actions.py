@@ -132,7 +132,7 @@ class MoverJob:
     tags: tuple[str, ...] = ()
     parent_tags: tuple[str, ...] = ()
     snapshot_ids: tuple[str, ...] = ()
-    select: Mapping[str, str] = field(default=NOTHING)
+    select: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """For a repository source: any of id, host, path, tag, asOf (RFC 3339), as in Restore.spec.source.repository."""
     create: bool = False
     delete: bool = False

@@ -52,8 +52,8 @@ class Meta:
     generation: int = 0
     deleted: datetime | None = None
     finalizers: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default=NOTHING)
-    annotations: Mapping[str, str] = field(default=NOTHING)
+    labels: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    annotations: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     owners: tuple[Owner, ...] = ()
 
     @property
