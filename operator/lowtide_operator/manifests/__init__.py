@@ -1,0 +1,5 @@
+"""Objects for the API server, built from what a plan says: pure functions, the same bytes for the same plan."""
+
+from lowtide_operator.manifests.job import Installation, mover_job
+
+__all__ = ["Installation", "mover_job"]

@@ -1,0 +1,107 @@
+"""The command of a mover: one that a person could type, so that a Job explains itself.
+
+Secrets never stand here: they reach the mover by its environment. The reserved tags, by which Lowtide finds its own
+snapshots, are said by options of their own (`lowtide:run=X` is `--run X`): the command line refuses them as --tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.planning.naming import TAG_PREFIX
+
+PROGRAM = "lowtide"
+VOLUMES = "/volumes"
+
+PREFLIGHT_LOCK_WAIT = "1m"
+LOCK_WAIT = "5m"
+"""How long a mover waits for someone else's lock. A preflight is short: nothing is down yet, and it can be tried
+again."""
+
+_COMMANDS = {
+    Purpose.PREFLIGHT: "preflight",
+    Purpose.BACKUP: "backup",
+    Purpose.LOOKUP: "snapshots",
+    Purpose.VERDICT: "verdict",
+    Purpose.FORGET: "forget",
+    Purpose.RESTORE: "restore",
+}
+
+
+def mount_path(claim: str) -> str:
+    """Where a mover finds the volume of `claim`: the path by which its files stand in snapshots."""
+    return f"{VOLUMES}/{claim}"
+
+
+def arguments(job: MoverJob) -> list[str]:
+    """The arguments of `lowtide` for `job`, as they are meant: container_arguments makes them safe for a container."""
+    words = [_COMMANDS[job.purpose], *_by_purpose(job)]
+    words += _option("--expect-repository", job.repository_id)
+    words += _option("--retry-lock", PREFLIGHT_LOCK_WAIT if job.purpose is Purpose.PREFLIGHT else LOCK_WAIT)
+    words += _options("--dead-holder", job.dead_holders)
+    return [*words, "--json"]
+
+
+def container_arguments(words: Iterable[str]) -> list[str]:
+    """`words` such that Kubernetes passes them on as they are: it would expand $(NAME) in a pattern or a path, also to
+    what the Secret holds."""
+    return [word.replace("$", "$$") for word in words]
+
+
+def _by_purpose(job: MoverJob) -> list[str]:
+    match job.purpose:
+        case Purpose.PREFLIGHT:
+            return _preflight(job)
+        case Purpose.BACKUP:
+            return [mount_path(job.claim), *_option("--host", job.host), *_tags(job.tags), "--refuse-empty"]
+        case Purpose.LOOKUP:
+            return _tags(job.tags)
+        case Purpose.VERDICT:
+            return [*_option("--host", job.host), *_tags(job.tags), *_options("--member", job.snapshot_ids)]
+        case Purpose.FORGET:
+            return list(job.snapshot_ids)
+        case Purpose.RESTORE:
+            return _restore(job)
+
+
+def _preflight(job: MoverJob) -> list[str]:
+    words = ["--init"] if job.create else []
+    words += _options("--snapshot", job.snapshot_ids)
+    if "id" in job.select:
+        words += _option("--snapshot", job.select["id"])
+    for key, option in (("host", "--host"), ("path", "--path"), ("tag", "--tag"), ("asOf", "--as-of")):
+        words += _option(option, job.select.get(key, ""))
+    return words
+
+
+def _restore(job: MoverJob) -> list[str]:
+    (snapshot,) = job.snapshot_ids
+    words = [f"{snapshot}:{job.path or mount_path(job.claim)}", "--target", mount_path(job.claim)]
+    words += ["--delete"] if job.delete else []
+    words += ["--overwrite", "always", "--verify"]
+    words += _options("--include", job.include)
+    words += _options("--exclude", job.exclude)
+    return [*words, "--dry-run"] if job.dry_run else words
+
+
+def _tags(tags: Iterable[str]) -> list[str]:
+    words: list[str] = []
+    for tag in tags:
+        if tag.startswith(TAG_PREFIX):
+            name, _, value = tag.removeprefix(TAG_PREFIX).partition("=")
+            words += _option(f"--{name}", value)
+        else:
+            words += _option("--tag", tag)
+    return words
+
+
+def _options(name: str, values: Iterable[str]) -> list[str]:
+    return [word for value in values for word in _option(name, value)]
+
+
+def _option(name: str, value: str) -> list[str]:
+    """The words that give `value` to the option `name`; none where it is empty."""
+    if not value:
+        return []
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]

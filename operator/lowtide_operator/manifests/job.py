@@ -1,0 +1,212 @@
+"""The Job of a mover.
+
+A Job of ours runs once and is never modified: no retries of its own (a retry is a new attempt, decided by the planner),
+no TTL (its result must be stored first), no pod in the place of one that is still going.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lowtide_engine.contract import RESULT_FILE_VARIABLE
+from lowtide_operator.api.repository import CaBundle, Repository
+from lowtide_operator.manifests import command, security
+from lowtide_operator.planning import naming
+from lowtide_operator.planning.actions import MoverJob, Placement
+
+CONTAINER = "mover"
+RESULT_FILE = "/dev/termination-log"
+REPOSITORY_PATH = "/repository"
+CACHE_PATH = "/cache"
+SCRATCH_PATH = "/tmp"  # noqa: S108 - a mount of the mover's own, not a file in a shared folder
+CA_FOLDER = "/etc/lowtide/ca"
+CA_FILE = "ca.crt"
+GRACE_SECONDS = 60
+"""How long a mover that is told to stop may write down what it has: it needs about 20 s."""
+SCRATCH_LIMIT = "256Mi"
+DEFAULT_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
+
+_POD_ANNOTATIONS = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+"""Node autoscalers leave the mover alone: a run that is broken off costs downtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is the same for all movers of an installation. `pull_policy` is empty to leave it to Kubernetes."""
+
+    image: str
+    cluster_uid: str
+    pull_policy: str = ""
+
+
+def mover_job(job: MoverJob, installation: Installation) -> dict[str, Any]:
+    """The Job for `job`, ready to be created."""
+    annotations = {naming.CLAIM_ANNOTATION: job.claim} if job.claim else {}
+    spec: dict[str, Any] = {
+        "backoffLimit": 0,
+        "completions": 1,
+        "parallelism": 1,
+        "podReplacementPolicy": "Failed",
+        "template": {
+            "metadata": {
+                "labels": {**job.mover.labels, **_labels(job)},
+                "annotations": {**annotations, **_POD_ANNOTATIONS},
+            },
+            "spec": _pod(job, installation),
+        },
+    }
+    if job.active_deadline is not None:
+        spec["activeDeadlineSeconds"] = job.active_deadline
+    owner = job.owner
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job.name,
+            "namespace": job.namespace,
+            "labels": _labels(job),
+            **({"annotations": annotations} if annotations else {}),
+            "ownerReferences": [
+                {
+                    "apiVersion": owner.api_version,
+                    "kind": owner.kind,
+                    "name": owner.name,
+                    "uid": owner.uid,
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": spec,
+    }
+
+
+def _labels(job: MoverJob) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "lowtide", "app.kubernetes.io/component": CONTAINER, **job.labels}
+
+
+def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
+    volumes, mounts = _volumes(job)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": security.pod_context(job),
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": installation.image,
+                **({"imagePullPolicy": installation.pull_policy} if installation.pull_policy else {}),
+                "command": [command.PROGRAM],
+                "args": command.container_arguments(command.arguments(job)),
+                "envFrom": [{"secretRef": {"name": job.repository.secret_name}}],
+                "env": _environment(job, installation),
+                "resources": _resources(job),
+                "securityContext": security.container_context(job),
+                "terminationMessagePath": RESULT_FILE,
+                "terminationMessagePolicy": "File",
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+    if job.mover.node_selector:
+        pod["nodeSelector"] = dict(job.mover.node_selector)
+    if job.mover.tolerations:
+        pod["tolerations"] = [toleration.to_body() for toleration in job.mover.tolerations]
+    if affinity := _affinity(job.placement):
+        pod["affinity"] = {"nodeAffinity": affinity}
+    return pod
+
+
+def _environment(job: MoverJob, installation: Installation) -> list[dict[str, Any]]:
+    """Variables of our own; one that the Secret has too is ours."""
+    values = {
+        "LOWTIDE_HOLDER": f"{installation.cluster_uid}.{job.namespace}.$(LOWTIDE_POD_UID)",
+        RESULT_FILE_VARIABLE: RESULT_FILE,
+        "TZ": "UTC",
+        "HOME": SCRATCH_PATH,
+        "TMPDIR": SCRATCH_PATH,
+        "XDG_CACHE_HOME": CACHE_PATH,
+        "RESTIC_CACHE_DIR": CACHE_PATH,
+    }
+    if job.repository.claim_name is not None:
+        values["RESTIC_REPOSITORY"] = REPOSITORY_PATH
+    if job.repository.ca_bundle is not None:
+        values["RESTIC_CACERT"] = f"{CA_FOLDER}/{CA_FILE}"
+    return [
+        {"name": "LOWTIDE_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        *({"name": name, "value": value} for name, value in values.items()),
+    ]
+
+
+def _resources(job: MoverJob) -> dict[str, Any]:
+    limits = dict(job.mover.resources.limits)
+    requests = {**_within(DEFAULT_REQUESTS, limits), **job.mover.resources.requests}
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def _within(requests: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, str]:
+    """The default requests, without those for which a limit is set: Kubernetes then requests the limit, which may be
+    less."""
+    return {name: value for name, value in requests.items() if name not in limits}
+
+
+def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The pod's volumes and the container's mounts, in the same order."""
+    volumes: list[dict[str, Any]] = [
+        {"name": "cache", "emptyDir": {"sizeLimit": job.mover.cache.size_limit}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "cache", "mountPath": CACHE_PATH},
+        {"name": "scratch", "mountPath": SCRATCH_PATH},
+    ]
+    if job.claim:
+        source: dict[str, Any] = {"claimName": job.claim}
+        mount: dict[str, Any] = {"name": "data", "mountPath": command.mount_path(job.claim)}
+        if not job.writes:
+            source["readOnly"] = mount["readOnly"] = True
+        volumes.append({"name": "data", "persistentVolumeClaim": source})
+        mounts.append(mount)
+    _add_repository(job.repository, volumes, mounts)
+    return volumes, mounts
+
+
+def _add_repository(repository: Repository, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> None:
+    if repository.claim_name is not None:
+        volumes.append({"name": "repository", "persistentVolumeClaim": {"claimName": repository.claim_name}})
+        mounts.append({"name": "repository", "mountPath": REPOSITORY_PATH})
+    if repository.ca_bundle is not None:
+        volumes.append({"name": "ca", **_ca_source(repository.ca_bundle)})
+        mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+
+
+def _ca_source(bundle: CaBundle) -> dict[str, Any]:
+    items = [{"key": bundle.key, "path": CA_FILE}]
+    if bundle.secret_name is not None:
+        return {"secret": {"secretName": bundle.secret_name, "items": items}}
+    return {"configMap": {"name": bundle.config_map_name, "items": items}}
+
+
+def _affinity(placement: Placement) -> dict[str, Any]:
+    """Node affinity by the nodes' names: the label kubernetes.io/hostname need not be a node's name."""
+    affinity: dict[str, Any] = {}
+    if placement.required_nodes:
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
+            "nodeSelectorTerms": [_on(node) for node in placement.required_nodes]
+        }
+    if placement.preferred_nodes:
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = [
+            {"weight": 100, "preference": _on(node)} for node in placement.preferred_nodes
+        ]
+    return affinity
+
+
+def _on(node: str) -> dict[str, Any]:
+    return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}

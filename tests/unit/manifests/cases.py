@@ -1,0 +1,110 @@
+"""One mover Job of every kind, as a planner asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.repository import CaBundle, Repository
+from lowtide_operator.manifests import Installation
+from lowtide_operator.planning import naming
+from lowtide_operator.planning.actions import MoverJob, Placement, Purpose, Ref
+from lowtide_operator.planning.observed import Identity, Uid
+from tests.unit.api import examples
+
+INSTALLATION = Installation(image="registry.example/lowtide:1.2.3", cluster_uid="0a1b2c3d-0000-4000-8000-000000000000")
+RUN = Uid("11111111-2222-4333-8444-555555555555")
+SNAPSHOT_ID = "0123abcd" * 8
+REPOSITORY_ID = "ab" * 32
+OWNER = Ref("lowtide.dev/v1alpha1", "Snapshot", "shop", "shop-202611250200", RUN)
+
+
+def job(purpose: Purpose, claim: str = "", kind: str = "Snapshot", **fields: object) -> MoverJob:
+    """A Job of a run in the namespace `shop`, with nothing set but what every Job has."""
+    plain = MoverJob(
+        namespace="shop",
+        name=naming.job_name(purpose, RUN, claim, 1),
+        purpose=purpose,
+        owner=replace(OWNER, kind=kind),
+        labels=naming.job_labels(purpose, RUN, kind, "shop", 1),
+        repository=Repository(secret_name="backup"),
+        mover=Mover(),
+        claim=claim,
+    )
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+def tags(claim: str = "") -> tuple[str, ...]:
+    return naming.run_tags(INSTALLATION.cluster_uid, "shop", "shop", RUN, claim)
+
+
+APP = Identity(user=1000, group=1000, fs_group=2000, supplemental_groups=(3000,))
+
+CASES: dict[str, MoverJob] = {
+    "preflight": job(Purpose.PREFLIGHT, create=True, active_deadline=600),
+    "preflight-restore": job(
+        Purpose.PREFLIGHT, kind="Restore", repository_id=REPOSITORY_ID, snapshot_ids=(SNAPSHOT_ID, "f" * 64)
+    ),
+    "backup": job(
+        Purpose.BACKUP,
+        "data",
+        repository_id=REPOSITORY_ID,
+        host="shop",
+        tags=(*tags("data"), "before the upgrade"),
+        parent_tags=naming.parent_tags(INSTALLATION.cluster_uid, "shop", "shop", "data"),
+        identity=APP,
+        active_deadline=1500,
+        placement=Placement(required_nodes=("node-1",)),
+        dead_holders=(f"{INSTALLATION.cluster_uid}.shop.66666666-2222-4333-8444-555555555555",),
+    ),
+    "backup-elevated-everything": job(
+        Purpose.BACKUP,
+        "data",
+        host="shop",
+        tags=tags("data"),
+        repository=Repository(
+            secret_name="backup",
+            claim_name="vault",
+            ca_bundle=CaBundle(config_map_name="authorities", key="bundle.pem"),
+        ),
+        mover=Mover.model_validate(examples.GOOD["a policy with everything"]["spec"]["mover"]),
+        elevated_allowed=True,
+        identity=APP,
+        placement=Placement(preferred_nodes=("node-1", "node-2")),
+    ),
+    "lookup": job(Purpose.LOOKUP, tags=tags("data"), repository_id=REPOSITORY_ID),
+    "verdict": job(
+        Purpose.VERDICT,
+        host="shop",
+        tags=(*tags(), "before the upgrade"),
+        snapshot_ids=(SNAPSHOT_ID, "f" * 64),
+        repository=Repository(secret_name="backup", claim_name="vault"),
+    ),
+    "forget": job(Purpose.FORGET, snapshot_ids=(SNAPSHOT_ID, "f" * 64), repository_id=REPOSITORY_ID),
+    "restore-mirror": job(
+        Purpose.RESTORE,
+        "data",
+        kind="Restore",
+        writes=True,
+        delete=True,
+        snapshot_ids=(SNAPSHOT_ID,),
+        path="/volumes/data",
+        repository_id=REPOSITORY_ID,
+        identity=APP,
+        include=("/wal", "$(RESTIC_PASSWORD)"),
+        exclude=("-tmp",),
+    ),
+    "restore-elevated": job(
+        Purpose.RESTORE,
+        "data",
+        kind="Restore",
+        writes=True,
+        snapshot_ids=(SNAPSHOT_ID,),
+        path="/volumes/data",
+        mover=Mover.model_validate({"privilege": "Elevated"}),
+        elevated_allowed=True,
+        identity=APP,
+        repository=Repository(secret_name="backup", ca_bundle=CaBundle(secret_name="authorities")),
+    ),
+}
+"""By the name of the file in golden/."""

@@ -1,0 +1,193 @@
+"""Mover Jobs, as YAML that a reviewer reads, and what must hold for every one of them.
+
+`LOWTIDE_WRITE_GOLDEN=1 pytest tests/unit/manifests` writes the files anew: look at their difference before you commit.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.repository import Repository
+from lowtide_operator.manifests import mover_job
+from lowtide_operator.manifests.command import container_arguments
+from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.planning.observed import Identity
+from tests.unit.manifests.cases import APP, CASES, INSTALLATION, job
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def built(job: MoverJob) -> dict[str, Any]:
+    return mover_job(job, INSTALLATION)
+
+
+def pod(job: MoverJob) -> dict[str, Any]:
+    return built(job)["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+
+
+def container(job: MoverJob) -> dict[str, Any]:
+    (only,) = pod(job)["containers"]
+    return only  # type: ignore[no-any-return]
+
+
+every_job = pytest.mark.parametrize("job", CASES.values(), ids=CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_job_is_as_the_golden_file_says(name: str) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    text = yaml.safe_dump(built(CASES[name]), sort_keys=False, width=120)
+    if os.environ.get("LOWTIDE_WRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_there_is_no_golden_file_that_nothing_writes() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+
+
+@every_job
+def test_a_job_runs_once_and_keeps_its_result(job: MoverJob) -> None:
+    spec = built(job)["spec"]
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert "ttlSecondsAfterFinished" not in spec
+    assert pod(job)["restartPolicy"] == "Never"
+    assert container(job)["terminationMessagePath"] == "/dev/termination-log"
+    assert {"name": "LOWTIDE_RESULT_FILE", "value": "/dev/termination-log"} in container(job)["env"]
+
+
+@every_job
+def test_a_mover_can_neither_reach_the_api_nor_grow(job: MoverJob) -> None:
+    body, only = pod(job), container(job)
+    assert body["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in body
+    assert "nodeName" not in body
+    assert body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert only["securityContext"]["allowPrivilegeEscalation"] is False
+    assert only["securityContext"]["readOnlyRootFilesystem"] is True
+    assert only["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        assert key not in body
+
+
+@every_job
+def test_every_mount_has_its_volume_and_every_volume_its_mount(job: MoverJob) -> None:
+    assert [mount["name"] for mount in container(job)["volumeMounts"]] == [v["name"] for v in pod(job)["volumes"]]
+
+
+@pytest.mark.parametrize("purpose", [Purpose.BACKUP])
+def test_a_volume_that_is_only_read_is_mounted_so_that_nothing_can_change_it(purpose: Purpose) -> None:
+    reading = job(purpose, "data", identity=APP)
+    (volume,) = (v for v in pod(reading)["volumes"] if v["name"] == "data")
+    (mount,) = (m for m in container(reading)["volumeMounts"] if m["name"] == "data")
+    assert volume["persistentVolumeClaim"] == {"claimName": "data", "readOnly": True}
+    assert mount == {"name": "data", "mountPath": "/volumes/data", "readOnly": True}
+
+
+def test_a_backup_never_lets_the_kubelet_change_the_groups_of_files() -> None:
+    """fsGroup does that. The consumer's becomes a further group; so does the one of a repository on a claim."""
+    vault = Repository(secret_name="backup", claim_name="vault")
+    for case in (job(Purpose.BACKUP, "data", identity=APP), job(Purpose.BACKUP, "data", repository=vault)):
+        assert "fsGroup" not in pod(case)["securityContext"]
+    context = pod(job(Purpose.BACKUP, "data", identity=APP, repository=vault))["securityContext"]
+    assert context["supplementalGroups"] == [2000, 3000, 65532]
+
+
+def test_movers_without_a_volume_prepare_the_repository_on_a_claim_for_all_others() -> None:
+    vault = Repository(secret_name="backup", claim_name="vault")
+    context = pod(job(Purpose.PREFLIGHT, repository=vault))["securityContext"]
+    assert (context["fsGroup"], context["fsGroupChangePolicy"]) == (65532, "OnRootMismatch")
+
+
+def test_a_mover_is_whom_the_consumer_is_unless_the_policy_says_otherwise() -> None:
+    context = pod(job(Purpose.BACKUP, "data", identity=APP))["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"], context["runAsNonRoot"]) == (1000, 1000, True)
+    own = Mover.model_validate({"securityContext": {"runAsUser": 7, "supplementalGroups": []}})
+    context = pod(job(Purpose.BACKUP, "data", identity=APP, mover=own))["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"]) == (7, 1000)
+    assert context["supplementalGroups"] == [2000]
+
+
+def test_a_consumer_that_is_root_gets_a_mover_that_is_root_without_capabilities() -> None:
+    case = job(Purpose.BACKUP, "data", identity=Identity(user=0))
+    assert pod(case)["securityContext"]["runAsNonRoot"] is False
+    assert pod(case)["securityContext"]["runAsGroup"] == 0
+    assert container(case)["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_elevated_counts_only_where_the_namespace_allows_it_and_only_for_movers_of_volumes() -> None:
+    mover = Mover.model_validate({"privilege": "Elevated"})
+    added = {
+        purpose: container(job(purpose, "data", mover=mover, elevated_allowed=True, snapshot_ids=("f" * 64,)))[
+            "securityContext"
+        ]["capabilities"].get("add")
+        for purpose in Purpose
+    }
+    assert added.pop(Purpose.BACKUP) == ["DAC_READ_SEARCH"]
+    assert added.pop(Purpose.RESTORE) == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"]
+    assert set(added.values()) == {None}
+    refused = job(Purpose.BACKUP, "data", mover=mover, elevated_allowed=False)
+    assert "add" not in container(refused)["securityContext"]["capabilities"]
+    assert pod(refused)["securityContext"]["runAsUser"] == 65532
+
+
+def test_a_restore_has_the_consumers_group_of_files_and_invents_none_for_a_known_consumer() -> None:
+    writing = job(Purpose.RESTORE, "data", writes=True, snapshot_ids=("f" * 64,), identity=APP)
+    assert pod(writing)["securityContext"]["fsGroup"] == 2000
+    assert "fsGroup" not in pod(replace(writing, identity=Identity(user=1000)))["securityContext"]
+    assert pod(replace(writing, identity=None))["securityContext"]["fsGroup"] == 65532
+
+
+def test_the_consumers_selinux_level_is_the_movers() -> None:
+    case = job(Purpose.BACKUP, "data", identity=replace(APP, se_linux_level="s0:c1,c2"))
+    assert pod(case)["securityContext"]["seLinuxOptions"] == {"level": "s0:c1,c2"}
+
+
+def test_a_lock_names_its_pod_and_a_secret_can_not_change_that() -> None:
+    env = container(CASES["backup"])["env"]
+    names = [variable["name"] for variable in env]
+    holder = env[names.index("LOWTIDE_HOLDER")]["value"]
+    assert holder == f"{INSTALLATION.cluster_uid}.shop.$(LOWTIDE_POD_UID)"
+    assert names.index("LOWTIDE_POD_UID") < names.index("LOWTIDE_HOLDER"), "Kubernetes expands what stands before"
+
+
+def test_the_repository_on_a_claim_is_where_the_movers_look() -> None:
+    only = container(CASES["verdict"])
+    assert {"name": "RESTIC_REPOSITORY", "value": "/repository"} in only["env"]
+    assert {"name": "repository", "mountPath": "/repository"} in only["volumeMounts"]
+
+
+def test_a_limit_below_the_default_request_is_the_request() -> None:
+    mover = Mover.model_validate({"resources": {"limits": {"memory": "128Mi"}}})
+    assert container(job(Purpose.FORGET, mover=mover))["resources"] == {
+        "requests": {"cpu": "100m"},
+        "limits": {"memory": "128Mi"},
+    }
+
+
+def test_kubernetes_expands_nothing_in_what_a_person_wrote() -> None:
+    assert container_arguments(["$(RESTIC_PASSWORD)", "a$b", "$$(X)", "plain"]) == [
+        "$$(RESTIC_PASSWORD)",
+        "a$$b",
+        "$$$$(X)",
+        "plain",
+    ]
+    assert "$$(RESTIC_PASSWORD)" in container(CASES["restore-mirror"])["args"]
+
+
+def test_a_pattern_that_looks_like_an_option_is_none() -> None:
+    assert "--exclude=-tmp" in container(CASES["restore-mirror"])["args"]
+
+
+def test_labels_of_a_policy_never_replace_our_own() -> None:
+    mover = Mover(labels={"app.kubernetes.io/name": "disguise", "network": "backup"})
+    labels = built(job(Purpose.FORGET, mover=mover))["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "lowtide"
+    assert labels["network"] == "backup"
