@@ -1,0 +1,1 @@
+"""Tests of the repository: keys, config, locks, snapshots, cache."""

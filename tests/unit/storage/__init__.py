@@ -1,0 +1,1 @@
+"""Tests of the storages, each by itself."""
