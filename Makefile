@@ -56,7 +56,7 @@ test: setup
 
 .PHONY: unit
 unit: setup
-	@$(PYTEST) -m 'not cluster and not apiserver and not oracle and not s3' $(PYTEST_ARGS)
+	@$(PYTEST) -m 'not cluster and not apiserver and not oracle and not s3 and not helm' $(PYTEST_ARGS)
 
 .PHONY: check
 check: setup

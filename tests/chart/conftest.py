@@ -1,0 +1,53 @@
+"""Fixtures of the chart's tests: Helm, and what it renders."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import programs
+
+CHART = Path(__file__).parents[2] / "charts" / "lowtide"
+
+Rendered = list[dict[str, Any]]
+Render = Callable[..., Rendered]
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Helm and answer its exit code, output and errors, whatever they are."""
+    command = [str(programs.program("helm")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="session")
+def render() -> Render:
+    """Render the chart as release `lowtide` in the namespace `lowtide`, each argument a `--set`."""
+
+    def run(*settings: str) -> Rendered:
+        flags = [part for setting in settings for part in ("--set", setting)]
+        done = helm("template", "lowtide", str(CHART), "--namespace", "lowtide", *flags)
+        assert done.returncode == 0, done.stderr
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return run
+
+
+def of_kind(rendered: Rendered, kind: str) -> Rendered:
+    return [document for document in rendered if document["kind"] == kind]
+
+
+def rules(rendered: Rendered) -> list[dict[str, Any]]:
+    """The rules of all roles that are bound to the operator."""
+    bound = {
+        binding["roleRef"]["name"]
+        for kind in ("RoleBinding", "ClusterRoleBinding")
+        for binding in of_kind(rendered, kind)
+    }
+    return [
+        rule for role in of_kind(rendered, "ClusterRole") if role["metadata"]["name"] in bound for rule in role["rules"]
+    ]

@@ -1,0 +1,208 @@
+"""What the chart renders: rights that are narrow, an operator that may do little, values that are checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from lowtide_operator.api import crd
+from tests.chart.conftest import CHART, Render, Rendered, helm, of_kind, rules
+
+pytestmark = pytest.mark.helm
+
+ROOT = CHART.parents[1]
+
+
+def only(rendered: Rendered, kind: str) -> dict[str, Any]:
+    (document,) = of_kind(rendered, kind)
+    return document
+
+
+def environment(rendered: Rendered) -> dict[str, str]:
+    (container,) = only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return {item["name"]: item.get("value", "") for item in container["env"]}
+
+
+def test_the_chart_passes_lint() -> None:
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_chart_has_the_version_of_the_distribution() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version[1], version[1])
+
+
+def test_the_definitions_are_those_of_the_repository(render: Render) -> None:
+    rendered = {document["metadata"]["name"]: document for document in of_kind(render(), "CustomResourceDefinition")}
+    for resource in crd.RESOURCES:
+        wanted = crd.definition(resource)
+        found = rendered.pop(wanted["metadata"]["name"])
+        assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        assert found == wanted
+    assert rendered == {}
+
+
+def test_the_definitions_can_be_left_out_or_let_go(render: Render) -> None:
+    assert of_kind(render("crds.enabled=false"), "CustomResourceDefinition") == []
+    for document in of_kind(render("crds.keep=false"), "CustomResourceDefinition"):
+        assert not document["metadata"].get("annotations")
+
+
+@pytest.mark.parametrize("settings", [("namespaces={shop,wiki}",), ("clusterWide=true",)])
+def test_no_role_of_the_operator_touches_secrets_or_asks_for_everything(
+    render: Render, settings: tuple[str, ...]
+) -> None:
+    found = rules(render(*settings))
+    assert found
+    for rule in found:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], rule
+        for forbidden in ("secrets", "pods/exec", "serviceaccounts", "serviceaccounts/token", "roles", "rolebindings"):
+            assert forbidden not in rule["resources"], rule
+        assert not {"bind", "escalate", "impersonate"} & set(rule["verbs"])
+
+
+def test_across_the_cluster_the_operator_only_looks(render: Render) -> None:
+    rendered = render("namespaces={shop}")
+    (binding,) = of_kind(rendered, "ClusterRoleBinding")
+    (role,) = [r for r in of_kind(rendered, "ClusterRole") if r["metadata"]["name"] == binding["roleRef"]["name"]]
+    for rule in role["rules"]:
+        assert set(rule["verbs"]) <= {"get", "list", "watch"}
+    looked_at = {resource for rule in role["rules"] for resource in rule["resources"]}
+    assert looked_at == {
+        "namespaces", "persistentvolumes", "nodes", "csidrivers", "volumeattachments", "customresourcedefinitions",
+    }  # fmt: skip
+
+
+def test_each_served_namespace_has_a_binding_and_no_other(render: Render) -> None:
+    rendered = render("namespaces={wiki,shop}")
+    assert sorted(b["metadata"]["namespace"] for b in of_kind(rendered, "RoleBinding")) == ["shop", "wiki"]
+    assert environment(rendered)["LOWTIDE_NAMESPACES"] == "shop,wiki"
+
+
+def test_without_namespaces_the_releases_own_is_served(render: Render) -> None:
+    rendered = render()
+    assert [b["metadata"]["namespace"] for b in of_kind(rendered, "RoleBinding")] == ["lowtide"]
+    assert environment(rendered)["LOWTIDE_NAMESPACES"] == "lowtide"
+
+
+def test_cluster_wide_there_is_one_binding_and_no_list_of_namespaces(render: Render) -> None:
+    rendered = render("clusterWide=true")
+    assert of_kind(rendered, "RoleBinding") == []
+    assert len(of_kind(rendered, "ClusterRoleBinding")) == 2
+    assert environment(rendered)["LOWTIDE_NAMESPACES"] == ""
+
+
+def test_bindings_name_the_account_of_the_deployment(render: Render) -> None:
+    rendered = render("serviceAccount.name=tide", "namespaces={shop}")
+    account = only(rendered, "ServiceAccount")["metadata"]
+    pod = only(rendered, "Deployment")["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == account["name"] == "tide"
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        for binding in of_kind(rendered, kind):
+            assert binding["subjects"] == [
+                {"kind": "ServiceAccount", "name": "tide", "namespace": account["namespace"]}
+            ]
+
+
+def test_people_write_as_admins_only_and_look_as_viewers(render: Render) -> None:
+    aggregated = {
+        label.removeprefix("rbac.authorization.k8s.io/aggregate-to-"): role["rules"]
+        for role in of_kind(render(), "ClusterRole")
+        for label in role["metadata"]["labels"]
+        if label.startswith("rbac.authorization.k8s.io/aggregate-to-")
+    }
+    assert set(aggregated) == {"admin", "view"}
+    assert set(aggregated["view"][0]["verbs"]) == {"get", "list", "watch"}
+    for found in aggregated.values():
+        (rule,) = found
+        assert rule["resources"] == ["backuppolicies", "snapshots", "restores"], "a status is the operator's alone"
+    assert len(of_kind(render("rbac.aggregate=false"), "ClusterRole")) == 2
+
+
+def test_the_operator_is_one_and_may_do_little(render: Render) -> None:
+    spec = only(render(), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert str(ports["http"]) == environment(render())["LOWTIDE_HTTP_PORT"]
+
+
+def test_movers_run_the_operators_image(render: Render) -> None:
+    digest = f"sha256:{'0' * 64}"
+    for settings, image in (
+        (("image.repository=mirror.example/lowtide", "image.tag=v9"), "mirror.example/lowtide:v9"),
+        (("image.repository=mirror.example/lowtide", f"image.digest={digest}"), f"mirror.example/lowtide@{digest}"),
+    ):
+        rendered = render(*settings)
+        (container,) = only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == environment(rendered)["LOWTIDE_MOVER_IMAGE"] == image
+
+
+def test_a_service_monitor_comes_with_its_service(render: Render) -> None:
+    rendered = render("metrics.serviceMonitor.enabled=true", "metrics.service.enabled=false")
+    monitor, service = only(rendered, "ServiceMonitor"), only(rendered, "Service")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    pod = only(rendered, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= pod.items()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("namespace=shop", "additional properties 'namespace' not allowed"),
+        ("image.digest=latest", "does not match pattern"),
+        ("logLevel=LOUD", "value must be one of"),
+        ("namespaces={Shop_1}", "does not match pattern"),
+        ("workers=0", "minimum"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(setting: str, sentence: str) -> None:
+    done = helm("template", "lowtide", str(CHART), "--set", setting)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+
+
+def test_all_namespaces_and_some_of_them_contradict_each_other() -> None:
+    done = helm("template", "lowtide", str(CHART), "--set", "clusterWide=true", "--set", "namespaces={shop}")
+    assert done.returncode != 0
+    assert "clusterWide serves every namespace: leave namespaces empty" in done.stderr
+
+
+def test_the_readme_has_every_value_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", (CHART / "README.md").read_text(), re.MULTILINE))
+    assert table == dict(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found += leaves(value, f"{prefix}{name}.")
+        else:
+            plain = isinstance(value, str) and value
+            found.append((f"{prefix}{name}", value if plain else json.dumps(value)))
+    return found
+
+
+def test_nothing_in_it_is_random(render: Render) -> None:
+    settings = ("namespaces={shop}", "metrics.serviceMonitor.enabled=true")
+    assert render(*settings) == render(*settings)
