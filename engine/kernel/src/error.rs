@@ -9,7 +9,9 @@ pub enum Error {
     Damaged(String),
     /// The caller passed something that can't be meant.
     Invalid(String),
-    /// The machine failed: no random numbers, no memory for a context, a refused piece of a pack.
+    /// A piece of a pack could not be had.
+    Refused(String),
+    /// The machine failed: no random numbers, no memory for a context, a thread that died.
     System(String),
     /// The run was cancelled, or another thread of it failed first.
     Cancelled,
@@ -34,7 +36,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Damaged(m) | Self::Invalid(m) | Self::System(m) => f.write_str(m),
+            Self::Damaged(m) | Self::Invalid(m) | Self::Refused(m) | Self::System(m) => f.write_str(m),
             Self::Cancelled => f.write_str("the run was cancelled"),
         }
     }

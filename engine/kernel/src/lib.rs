@@ -16,6 +16,7 @@ pub mod pack;
 pub mod pattern;
 pub mod polynomial;
 mod python;
+pub mod run;
 pub mod seal;
 pub mod sha;
 pub mod time;

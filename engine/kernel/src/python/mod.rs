@@ -5,6 +5,7 @@ mod blobs;
 mod bytes;
 mod index;
 mod nodes;
+mod run;
 
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
@@ -65,4 +66,6 @@ mod _kernel {
     use super::index::{Index, Location, PackEntry, read_pack_header, verify_pack};
     #[pymodule_export]
     use super::nodes::{Node, Patterns, decode_tree, encode_tree, reencode_tree};
+    #[pymodule_export]
+    use super::run::{Fetch, Finished, IndexReady, ItemDone, ItemError, PackBuffer, PackReady, Problem, Progress, Run};
 }

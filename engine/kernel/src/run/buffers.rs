@@ -1,0 +1,134 @@
+//! A fixed number of buffers that are lent out and come back when they are dropped, wherever that is.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::{Close, lock};
+use crate::error::{Error, Result};
+
+pub struct Pool {
+    state: Mutex<State>,
+    freed: Condvar,
+    capacity: usize,
+}
+
+struct State {
+    free: Vec<Vec<u8>>,
+    /// How many buffers may still be made.
+    unmade: usize,
+    closed: bool,
+}
+
+impl Pool {
+    /// A pool of `count` buffers of `capacity` bytes; each is made when it is first needed.
+    pub fn new(count: usize, capacity: usize) -> Self {
+        let state = State { free: Vec::new(), unmade: count, closed: false };
+        Self { state: Mutex::new(state), freed: Condvar::new(), capacity }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Waits for a free buffer. It is empty and has the pool's capacity.
+    pub fn take(self: &Arc<Self>) -> Result<Pooled> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.closed {
+                return Err(Error::Cancelled);
+            }
+            if let Some(bytes) = state.free.pop() {
+                return Ok(Pooled { bytes, home: Some(Arc::clone(self)) });
+            }
+            if state.unmade > 0 {
+                state.unmade -= 1;
+                drop(state);
+                return Ok(Pooled { bytes: Vec::with_capacity(self.capacity), home: Some(Arc::clone(self)) });
+            }
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Close for Pool {
+    fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.free.clear();
+        drop(state);
+        self.freed.notify_all();
+    }
+}
+
+/// A buffer of a pool, or one of its own.
+pub struct Pooled {
+    bytes: Vec<u8>,
+    home: Option<Arc<Pool>>,
+}
+
+impl Pooled {
+    /// A buffer that belongs to no pool: for the one blob that no pooled buffer can take.
+    pub fn unpooled(capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity), home: None }
+    }
+}
+
+impl Deref for Pooled {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Pooled {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let Some(home) = self.home.take() else { return };
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let mut state = lock(&home.state);
+        if !state.closed {
+            state.free.push(bytes);
+        }
+        drop(state);
+        home.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_empty_and_keep_their_memory() {
+        let pool = Arc::new(Pool::new(1, 100));
+        let mut one = pool.take().unwrap();
+        one.extend_from_slice(&[1; 50]);
+        let address = one.as_ptr();
+        drop(one);
+        let again = pool.take().unwrap();
+        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (address, 0, 100));
+    }
+
+    #[test]
+    fn takes_wait_for_a_free_one_or_the_end() {
+        let pool = Arc::new(Pool::new(1, 10));
+        let one = pool.take().unwrap();
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| pool.take().map(|b| b.capacity()));
+            drop(one);
+            assert_eq!(waiter.join().unwrap(), Ok(10));
+            let held = pool.take().unwrap();
+            let waiter = s.spawn(|| pool.take().map(|b| b.capacity()));
+            pool.close();
+            assert_eq!(waiter.join().unwrap(), Err(Error::Cancelled));
+            drop(held);
+        });
+    }
+}
