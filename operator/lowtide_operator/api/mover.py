@@ -48,8 +48,8 @@ class MoverSecurityContext(Model):
     ] = None
     """Further group ids."""
     fs_group: Identifier | None = None
-    """The group that owns the volume's files. Kubernetes changes the files' group to it where it differs, so a backup
-    sets it only where the consumer's pod has the same."""
+    """The group that owns the volume's files. Kubernetes gives the files to it, so only movers that write into a volume
+    set it; movers that read one have it as a further group."""
 
 
 class TolerationOperator(StrEnum):
@@ -149,9 +149,9 @@ class Mover(Model):
     resources: Resources = Field(default_factory=Resources)
     """Resources of the container."""
     privilege: Privilege = Privilege.NONE
-    """None: what the mover's user can't read is reported file by file. Elevated: it may read every file (backup), and
-    set every owner (restore); only in namespaces that a cluster administrator annotated with
-    lowtide.dev/privileged-movers: "true"."""
+    """None: what the mover's user can't read is reported file by file. Elevated: movers of volumes run as root, with
+    the capability to read every file (backup), or to write every file and set every owner (restore); only in namespaces
+    that a cluster administrator annotated with lowtide.dev/privileged-movers: "true"."""
     security_context: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
     """The user and groups that movers run as. What is absent is taken from the pod that uses the volume."""
     node_selector: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)

@@ -126,6 +126,15 @@ class DeletionPolicy(StrEnum):
 class BackupPolicySpec(Model):
     """What is backed up together, when, how, and where to."""
 
+    rules = (
+        Rule(
+            "!has(self.repository.claimName) || !has(self.volumes.claims)"
+            " || !(self.repository.claimName in self.volumes.claims)",
+            "a repository can't be backed up into itself: its claim is among volumes.claims",
+            lambda self: self.repository.claim_name not in (self.volumes.claims or ()),
+        ),
+    )
+
     repository: Repository
     """Where the backups go."""
     schedule: Schedule | None = None

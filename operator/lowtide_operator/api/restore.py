@@ -167,6 +167,15 @@ class RestoreSpec(Model):
             "a snapshot in a repository is one volume: name one claim",
             lambda self: self.source.repository is None or len(self.volumes) == 1,
         ),
+        Rule(
+            "!has(self.source.repository) || !has(self.source.repository.claimName)"
+            " || !self.volumes.exists(v, !has(v.newClaim) && v.claim == self.source.repository.claimName)",
+            "a repository can't be restored into itself: its claim is among the volumes",
+            lambda self: (
+                self.source.repository is None
+                or self.source.repository.claim_name not in {v.claim for v in self.volumes if v.new_claim is None}
+            ),
+        ),
     )
 
     source: Source

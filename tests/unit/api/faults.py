@@ -60,6 +60,22 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
     ),
     "a claim with a bad name": (POLICY, "spec.volumes", {"claims": ["Shop_1"]}, "must be the name of an object"),
     "a repository without a Secret": (POLICY, "spec.repository", {}, "spec.repository.secretName: Required value"),
+    "a repository among its own volumes": (
+        POLICY,
+        "spec",
+        {
+            "repository": {"secretName": "backup", "claimName": "vault"},
+            "volumes": {"claims": ["data", "vault"]},
+            "capture": {"method": "Direct"},
+        },
+        "a repository can't be backed up into itself",
+    ),
+    "a repository to be restored into itself": (
+        FOREIGN,
+        "spec.source.repository.claimName",
+        "data",
+        "a repository can't be restored into itself",
+    ),
     "a CA from two places": (
         POLICY,
         "spec.repository.caBundle",
