@@ -28,14 +28,10 @@ def page(definition: Mapping[str, Any]) -> str:
         lines += [*(f"- {_sentence(rule['message'])}" for rule in rules), ""]
     for part in ("spec", "status"):
         schema = root["properties"][part]
-        lines += [
-            f"## {part}",
-            "",
-            schema["description"],
-            "",
-            "| field | type | default | meaning |",
-            "|---|---|---|---|",
-        ]
+        lines += [f"## {part}", "", schema["description"], ""]
+        if rules := schema.get(RULES):
+            lines += [*(f"- {_sentence(rule['message'])}" for rule in rules), ""]
+        lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
         lines += [
             f"| `{path}` | {_cell(kind)} | {_cell(default)} | {_cell(meaning)} |"
             for path, kind, default, meaning in _rows(schema)
