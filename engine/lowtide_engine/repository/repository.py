@@ -12,7 +12,7 @@ The order of writing is packs, index, snapshot; each durable before the next.
 from __future__ import annotations
 
 import functools
-import logging
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +28,7 @@ from lowtide_engine.errors import (
     LockLost,
     RepositoryDamaged,
     RepositoryError,
+    StorageError,
 )
 from lowtide_engine.repository import keys
 from lowtide_engine.repository.cache import Cache, CachedStorage, load_piece
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
     from lowtide_engine._kernel import BlobKind, Index
     from lowtide_engine._kernel import Key as KernelKey
-
-_log = logging.getLogger(__name__)
 
 _OnDamaged = Callable[[str, RepositoryDamaged], None]
 
@@ -292,21 +291,33 @@ class LockedRepository:
         """
         lock = self._need_lock()
         lock.ensure()
-        name = self._repository.files.save(FileKind.SNAPSHOT, snapshot.encode())
+        sealed = self._repository.files.encode(snapshot.encode())
+        file = File(FileKind.SNAPSHOT, hashlib.sha256(sealed).hexdigest())
+        failure: StorageError | None = None
+        try:
+            self._repository.storage.save(file, sealed)
+        except StorageError as error:
+            # It may have been stored all the same, so that the lock counts in any case.
+            failure = error
         try:
             lock.ensure()
         except EngineError as error:
-            self._take_back(name, error)
+            self._take_back(file, error)
             raise
-        return replace(snapshot, id=name)
+        if failure is not None:
+            raise failure
+        return replace(snapshot, id=file.name)
 
-    def _take_back(self, name: str, why: EngineError) -> None:
+    def _take_back(self, file: File, why: EngineError) -> None:
         try:
-            self._repository.storage.delete(File(FileKind.SNAPSHOT, name))
+            self._repository.storage.delete(file)
+        except FileMissing:
+            pass
         except EngineError as error:
+            short = file.name[:8]
             raise LockLost(
-                f"snapshot {name[:8]} was stored while the lock was lost, and could not be deleted: {error.message}",
-                hint=f"run `lowtide forget {name[:8]}`, then `lowtide check`",
+                f"snapshot {short} was stored while the lock was lost, and could not be deleted: {error.message}",
+                hint=f"run `lowtide forget {short}`, then `lowtide check`",
             ) from why
 
     def _need_lock(self) -> Lock:

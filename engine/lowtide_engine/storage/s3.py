@@ -13,7 +13,7 @@ import hashlib
 import io
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from lowtide_engine.errors import (
@@ -248,7 +248,7 @@ class S3Storage:
 
     def _answered(self, error: Exception, place: str, file: File | None, saving: bool) -> StorageError:
         code, status = _code(error), _status(error)
-        said = _KEY_SHAPE.sub("…", getattr(error, "response", {}).get("Error", {}).get("Message", ""))[:200]
+        said = _KEY_SHAPE.sub("…", _response(error).get("Error", {}).get("Message", ""))[:200]
         why = f"{code}, {said} (status {status})" if said else f"{code} (status {status})"
         if code == "NoSuchBucket" and file is None:
             return StorageError(f"{place}: there is no bucket {self._address.bucket}")
@@ -302,8 +302,14 @@ class _BufferReader(io.RawIOBase):
 
 
 def _code(error: Exception) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def _status(error: Exception) -> int:
-    return int(getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _response(error: Exception) -> Mapping[str, Any]:
+    """What the server answered, as boto read it; empty where there was no answer."""
+    response = getattr(error, "response", None)
+    return response if isinstance(response, dict) else {}

@@ -6,13 +6,14 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from lowtide_engine.errors import BadInput
 
 OPTIONS = ("bucket-lookup", "region", "list-objects-v1", "storage-class")
 _LOOKUPS = ("auto", "dns", "path")
 _AMAZON = re.compile(r"s3(?:[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d))?\.amazonaws\.com(?:\.cn)?")
+_HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _FORMS = "s3:https://host/bucket/prefix or s3:host/bucket/prefix"
 
 
@@ -37,20 +38,17 @@ class S3Location:
         rest = location.removeprefix("s3:")
         tls = True
         if rest.startswith(("http://", "https://")):
-            parts = urlsplit(rest)
-            if parts.username is not None or parts.password is not None:
-                raise BadInput(
-                    f"the S3 location for host {parts.hostname} holds credentials",
-                    hint="give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-                )
-            tls, host, path = parts.scheme == "https", parts.netloc, unquote(parts.path).lstrip("/")
+            scheme, _, address = rest.partition("://")
+            host, _, path = address.partition("/")
+            tls, path = scheme == "https", unquote(path.partition("?")[0]).lstrip("/")
         else:
             host, _, path = rest.removeprefix("//").partition("/")
-            if "@" in host:
-                raise BadInput(
-                    "the S3 location holds credentials",
-                    hint="give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-                )
+        if host and not _HOST.fullmatch(host):
+            # Not repeated: what stands there may be a password.
+            raise BadInput(
+                "the S3 location's host is none, or holds credentials",
+                hint=f"write {_FORMS}, and give keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
         bucket, _, prefix = path.partition("/")
         if not host or not bucket:
             raise BadInput(f"the S3 location names no {'bucket' if host else 'host'}", hint=f"write {_FORMS}")

@@ -1,0 +1,173 @@
+"""Folders, modes, temporary files and the order that makes a save durable."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from lowtide_engine.errors import FileMissing, StorageError, StorageFull, StorageRefused
+from lowtide_engine.storage import CONFIG, File, FileKind, Listed
+from lowtide_engine.storage.local import LocalStorage
+
+DATA = b"a pack"
+PACK = File(FileKind.DATA, hashlib.sha256(DATA).hexdigest())
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    made = LocalStorage(tmp_path / "repo")
+    made.create()
+    return made
+
+
+def test_init_makes_restics_folders(storage: LocalStorage) -> None:
+    assert sorted(p.name for p in storage.root.iterdir()) == ["data", "index", "keys", "locks", "snapshots"]
+    assert sorted(p.name for p in (storage.root / "data").iterdir()) == [f"{n:02x}" for n in range(256)]
+
+
+def test_a_private_repository_is_for_its_owner_only(storage: LocalStorage) -> None:
+    storage.save(CONFIG, b"config")
+    storage.save(PACK, DATA)
+    assert mode(storage.root) == 0o700
+    assert mode(storage.root / "data") == mode(storage.root / "data" / "00") == 0o700
+    assert mode(storage.root / "config") == mode(storage.root / PACK.path) == 0o400
+
+
+@pytest.mark.parametrize("folder_mode", [0o770, 0o2775, 0o2770])
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
+def test_on_a_claim_everything_is_open_to_the_group(tmp_path: Path, folder_mode: int, umask: int) -> None:
+    """A volume with an fsGroup has a root that the group may write, with the setgid bit; another uid prunes what we
+    wrote.
+    """
+    root = tmp_path / "claim"
+    root.mkdir()
+    root.chmod(folder_mode)
+    before = os.umask(umask)
+    try:
+        storage = LocalStorage(root)
+        storage.create()
+        storage.save(CONFIG, b"config")
+        again = LocalStorage(root)
+        again.save(PACK, DATA)
+    finally:
+        os.umask(before)
+    assert mode(root / "data") == mode(root / "data" / "00") == 0o770 | folder_mode & 0o2000
+    assert mode(root / "config") == mode(root / PACK.path) == 0o440
+
+
+def test_modes_follow_the_config_of_an_old_repository(storage: LocalStorage) -> None:
+    storage.save(CONFIG, b"config")
+    (storage.root / "config").chmod(0o640)
+    (storage.root / "data" / PACK.name[:2]).rmdir()
+    again = LocalStorage(storage.root)
+    again.save(PACK, DATA)
+    assert mode(storage.root / PACK.path) == 0o440
+    assert mode((storage.root / PACK.path).parent) == 0o770
+
+
+def test_a_missing_folder_of_packs_is_made(storage: LocalStorage) -> None:
+    (storage.root / "data" / PACK.name[:2]).rmdir()
+    storage.save(PACK, DATA)
+    assert storage.load(PACK) == DATA
+
+
+def test_a_missing_repository_is_not_made_by_a_save(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "not mounted")
+    with pytest.raises(StorageError, match="mounted"):
+        storage.save(PACK, DATA)
+    assert not storage.root.exists()
+
+
+def test_what_is_no_repository_file_is_not_listed(storage: LocalStorage) -> None:
+    storage.save(PACK, DATA)
+    folder = (storage.root / PACK.path).parent
+    (folder / f"{PACK.name}-tmp-1234").write_bytes(b"left by a crash")
+    (folder / ("f" * 64 if PACK.name[0] != "f" else "0" * 64)).write_bytes(b"in the wrong folder")
+    (storage.root / "data" / "lost+found").mkdir()
+    (storage.root / "locks" / "README").write_text("hello")
+    (storage.root / "locks" / ("a" * 64)).mkdir()
+    assert [*storage.list(FileKind.DATA)] == [Listed(PACK.name, len(DATA))]
+    assert [*storage.list(FileKind.LOCK)] == []
+
+
+def test_a_failed_write_leaves_nothing(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StorageFull, match="No space left"):
+            storage.save(PACK, DATA)
+    assert [*(storage.root / PACK.path).parent.iterdir()] == []
+    with pytest.raises(FileMissing):
+        storage.load(PACK)
+
+
+def test_a_file_is_synced_before_its_name_and_its_folder_after(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(descriptor: int) -> None:
+        steps.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        fsync(descriptor)
+
+    def note_rename(source: str, target: Path) -> None:
+        steps.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    storage.save(PACK, DATA)
+    assert steps == ["sync file", "rename", "sync folder"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_failed_sync_is_a_failed_save(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, "sync")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError):
+        storage.save(PACK, DATA)
+    assert [*storage.list(FileKind.DATA)] == []
+
+
+def test_short_writes_go_on_where_they_ended(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:2]))
+    storage.save(PACK, DATA)
+    assert storage.load(PACK) == DATA
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "retryable"),
+    [
+        (errno.EACCES, StorageRefused, False),
+        (errno.EROFS, StorageRefused, False),
+        (errno.EIO, StorageError, True),
+        (errno.ESTALE, StorageError, True),
+        (errno.ENAMETOOLONG, StorageError, False),
+    ],
+)
+def test_the_systems_errors_say_whether_to_repeat(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[StorageError], retryable: bool
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(kind, match=os.strerror(number)) as caught:
+        storage.save(PACK, DATA)
+    assert caught.value.retryable is retryable
+    assert not caught.value.ambiguous, "what is visible here need not be durable: a retry must write again"

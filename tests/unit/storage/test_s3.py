@@ -1,0 +1,318 @@
+"""Locations, options, and every way in which an answer can fail to come."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import ipaddress
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from lowtide_engine.errors import (
+    BadInput,
+    CredentialsMissing,
+    EngineError,
+    FileMissing,
+    FileShort,
+    StorageError,
+    StorageFull,
+    StorageRefused,
+)
+from lowtide_engine.storage import File, FileKind, StorageOptions
+from lowtide_engine.storage.retry import Retrying
+from lowtide_engine.storage.s3 import S3Storage, open_s3
+from lowtide_engine.storage.s3_location import S3Location, addressing, region_of
+from tests.fakes import FakeClock
+from tests.unit.storage.s3_stub import Stub, s3_stub
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": "tok3n"}
+DATA = bytes(range(256)) * 30
+PACK = File(FileKind.DATA, hashlib.sha256(DATA).hexdigest())
+KEY = f"prefix/{PACK.path}"
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with s3_stub() as server:
+        yield server
+
+
+@pytest.fixture
+def storage(stub: Stub) -> Iterator[S3Storage]:
+    made = open_s3(stub.location, StorageOptions(environment=KEYS, stuck_timeout=0.3, connect_timeout=2))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def retrying(storage: S3Storage) -> Retrying:
+    return Retrying(storage, FakeClock())
+
+
+@pytest.mark.parametrize(
+    ("location", "host", "bucket", "prefix", "tls", "printed"),
+    [
+        ("s3:https://h:9000/b/p/q", "h:9000", "b", "p/q", True, "s3:https://h:9000/b/p/q"),
+        ("s3:http://h/b", "h", "b", "", False, "s3:http://h/b"),
+        ("s3:h/b/p/", "h", "b", "p", True, "s3:https://h/b/p"),
+        ("s3://h/b//p//q/", "h", "b", "p/q", True, "s3:https://h/b/p/q"),
+        ("s3:h/b/./p", "h", "b", "p", True, "s3:https://h/b/p"),
+    ],
+)
+def test_restics_forms_of_a_location(
+    location: str, host: str, bucket: str, prefix: str, tls: bool, printed: str
+) -> None:
+    parsed = S3Location.parse(location)
+    assert (parsed.host, parsed.bucket, parsed.prefix, parsed.tls) == (host, bucket, prefix, tls)
+    assert str(parsed) == printed
+    assert parsed.key("config") == (f"{prefix}/config" if prefix else "config")
+
+
+@pytest.mark.parametrize(
+    "location", ["s3:", "s3:h", "s3:https://h", "s3:https://h/", "s3:///b", "s3:h/b/../../c", "s3:https://[::1/b"]
+)
+def test_a_location_that_lacks_something_is_refused(location: str) -> None:
+    with pytest.raises(BadInput, match="s3:https://host/bucket/prefix"):
+        S3Location.parse(location)
+
+
+@pytest.mark.parametrize("location", [f"s3:https://me:{SECRET}@h/b", "s3:me:hunter2@h/b"])
+def test_credentials_in_a_location_are_refused_and_not_repeated(location: str) -> None:
+    with pytest.raises(BadInput, match="AWS_ACCESS_KEY_ID") as caught:
+        S3Location.parse(location)
+    assert SECRET not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "options", "environment", "region"),
+    [
+        ("s3:minio:9000/b", {}, {}, "us-east-1"),
+        ("s3:s3.amazonaws.com/b", {}, {}, None),
+        ("s3:s3.eu-central-1.amazonaws.com/b", {}, {"AWS_DEFAULT_REGION": "us-west-2"}, "eu-central-1"),
+        ("s3:s3-eu-west-1.amazonaws.com/b", {}, {}, "eu-west-1"),
+        ("s3:s3.dualstack.eu-west-1.amazonaws.com/b", {}, {}, "eu-west-1"),
+        ("s3:minio/b", {}, {"AWS_DEFAULT_REGION": "here"}, "here"),
+        ("s3:minio/b", {}, {"AWS_DEFAULT_REGION": "here", "AWS_REGION": "there"}, "there"),
+        ("s3:minio/b", {"region": "mine"}, {"AWS_DEFAULT_REGION": "here"}, "mine"),
+    ],
+)
+def test_the_region_to_sign_for(
+    location: str, options: dict[str, str], environment: dict[str, str], region: str | None
+) -> None:
+    assert region_of(S3Location.parse(location), options, environment) == region
+
+
+def test_amazons_own_hosts_are_left_to_boto() -> None:
+    assert S3Location.parse("s3:s3.amazonaws.com/b").endpoint is None
+    assert S3Location.parse("s3:s3.eu-west-1.amazonaws.com/b").endpoint is None
+    assert S3Location.parse("s3:s3.amazonaws.com.evil.example/b").endpoint == "https://s3.amazonaws.com.evil.example"
+
+
+def test_bucket_lookup_has_restics_words() -> None:
+    assert [addressing(word) for word in ("auto", "dns", "path")] == ["auto", "virtual", "path"]
+    with pytest.raises(BadInput, match="auto, dns, path"):
+        addressing("host")
+
+
+def test_a_save_is_one_request_that_says_what_it_carries(storage: S3Storage, stub: Stub) -> None:
+    storage.save(PACK, memoryview(DATA))
+    [(method, path, headers)] = stub.requests
+    assert (method, path) == ("PUT", KEY)
+    assert stub.objects[KEY] == DATA
+    digest = hashlib.md5(DATA, usedforsecurity=False).digest()
+    assert headers["Content-MD5"] == base64.b64encode(digest).decode()
+    assert not [name for name in headers if "checksum" in name.lower() or name.lower() == "transfer-encoding"]
+
+
+def test_the_storage_class_is_for_data_only(stub: Stub) -> None:
+    options = StorageOptions(environment=KEYS, extended={"s3.storage-class": "GLACIER"})
+    storage = open_s3(stub.location, options)
+    storage.save(PACK, DATA)
+    storage.save(File(FileKind.INDEX, PACK.name), DATA)
+    storage.close()
+    assert [headers.get("x-amz-storage-class") for _, _, headers in stub.requests] == ["GLACIER", None]
+
+
+@pytest.mark.parametrize("fault", ["reset", "500", "503", "400"])
+def test_a_save_that_was_not_done_is_repeated(retrying: Retrying, stub: Stub, fault: str) -> None:
+    stub.faults = [fault]
+    retrying.save(PACK, DATA)
+    assert stub.methods() == ["PUT", "HEAD", "PUT"]
+    assert stub.objects[KEY] == DATA
+
+
+def test_a_save_whose_reply_was_lost_is_not_sent_again(retrying: Retrying, stub: Stub) -> None:
+    stub.faults = ["lost"]
+    retrying.save(PACK, DATA)
+    assert stub.methods() == ["PUT", "HEAD"]
+
+
+def test_a_save_that_gets_stuck_is_given_up_and_repeated(retrying: Retrying, stub: Stub) -> None:
+    stub.faults = ["stuck"]
+    retrying.save(PACK, DATA)
+    assert stub.methods() == ["PUT", "HEAD", "PUT"]
+
+
+def test_a_403_on_a_repeated_save_is_no_failure(retrying: Retrying, stub: Stub) -> None:
+    stub.faults = ["lost", "reset", "403"]
+    retrying.save(PACK, DATA)
+    assert stub.methods() == ["PUT", "HEAD", "PUT", "HEAD"]
+    assert stub.objects[KEY] == DATA
+
+
+def test_a_403_on_a_save_that_was_not_done_is_final(retrying: Retrying, stub: Stub) -> None:
+    stub.faults = ["403"]
+    with pytest.raises(StorageRefused, match="AccessDenied") as caught:
+        retrying.save(PACK, DATA)
+    assert stub.methods() == ["PUT", "HEAD"]
+    assert KEYS["AWS_ACCESS_KEY_ID"] not in "".join(traceback.format_exception(caught.value)[-1:])
+
+
+def test_a_full_quota_is_final(retrying: Retrying, stub: Stub) -> None:
+    stub.faults = ["507"]
+    with pytest.raises(StorageFull, match="QuotaExceeded"):
+        retrying.save(PACK, DATA)
+
+
+@pytest.mark.parametrize("fault", ["cut", "reset", "503", "stuck"])
+@pytest.mark.parametrize(("offset", "length"), [(0, None), (100, 2000)])
+def test_a_read_that_was_cut_is_repeated(
+    retrying: Retrying, stub: Stub, fault: str, offset: int, length: int | None
+) -> None:
+    stub.objects[KEY] = DATA
+    stub.faults = [fault]
+    assert retrying.load(PACK, offset, length) == DATA[offset:][:length]
+    assert stub.methods() == ["GET", "GET"]
+
+
+def test_an_object_that_is_too_short_says_so_at_once(retrying: Retrying, stub: Stub) -> None:
+    stub.objects[KEY] = DATA
+    with pytest.raises(FileShort, match="7680 bytes"):
+        retrying.load(PACK, 7000, 1000)
+    assert stub.methods() == ["GET"]
+
+
+def test_a_server_without_ranges_is_found_out(storage: S3Storage, stub: Stub) -> None:
+    stub.objects[KEY] = DATA
+    stub.faults = ["whole"]
+    with pytest.raises(StorageError, match="ranges"):
+        storage.load(PACK, 0, len(DATA) - 1)
+
+
+def test_boto_itself_repeats_nothing(storage: S3Storage, stub: Stub) -> None:
+    stub.faults = ["500"] * 5
+    with pytest.raises(StorageError) as caught:
+        storage.load(PACK)
+    assert caught.value.retryable
+    assert len(stub.requests) == 1
+
+
+def test_no_server_is_a_retryable_error_that_names_the_place(unused_port: int) -> None:
+    options = StorageOptions(environment=KEYS, connect_timeout=0.5)
+    storage = open_s3(f"s3:http://127.0.0.1:{unused_port}/bucket", options)
+    with pytest.raises(StorageError, match=f"127.0.0.1:{unused_port}/bucket") as caught:
+        storage.save(PACK, DATA)
+    assert caught.value.retryable
+    assert not caught.value.ambiguous
+    storage.close()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_no_credentials_say_what_to_set(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    storage = open_s3(stub.location, StorageOptions(environment={}))
+    with pytest.raises(CredentialsMissing, match="AWS_ACCESS_KEY_ID"):
+        storage.load(PACK)
+    storage.close()
+    assert stub.requests == []
+
+
+def test_a_profile_of_the_shared_files_is_used(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("[backup]\naws_access_key_id = PROFILEKEY\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    storage = open_s3(stub.location, StorageOptions(environment={"AWS_PROFILE": "backup"}))
+    storage.save(PACK, DATA)
+    storage.close()
+    assert "Credential=PROFILEKEY/" in stub.requests[0][2]["Authorization"]
+    missing = open_s3(stub.location, StorageOptions(environment={"AWS_PROFILE": "nobody"}))
+    with pytest.raises(CredentialsMissing, match="nobody"):
+        missing.stat(PACK)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody knows, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lowtide test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+def test_a_ca_of_ones_own(certificate: Path) -> None:
+    with s3_stub(certificate) as stub:
+        stub.objects[KEY] = DATA
+        unknown = open_s3(stub.location, StorageOptions(environment=KEYS))
+        with pytest.raises(StorageError, match="RESTIC_CACERT"):
+            unknown.load(PACK)
+        known = open_s3(stub.location, StorageOptions(environment=KEYS, ca_file=certificate))
+        assert known.load(PACK) == DATA
+        careless = open_s3(stub.location, StorageOptions(environment=KEYS, insecure_tls=True))
+        with pytest.warns(Warning, match="Unverified HTTPS"):
+            assert careless.load(PACK) == DATA
+        for storage in (unknown, known, careless):
+            storage.close()
+
+
+def test_nothing_of_the_credentials_is_shown(storage: S3Storage, stub: Stub) -> None:
+    stub.faults = ["403"]
+    with pytest.raises(EngineError) as caught:
+        storage.load(PACK)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(storage) + storage.location + repr(caught.value)
+    assert SECRET not in shown
+    assert "tok3n" not in shown
+
+
+def test_what_is_missing_is_missing(storage: S3Storage) -> None:
+    with pytest.raises(FileMissing):
+        storage.load(PACK)
+    with pytest.raises(FileMissing):
+        storage.stat(PACK)
