@@ -90,6 +90,7 @@ PROGRAMS: dict[str, Program] = {
     ),
     "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "kind": Program("kind", "sigs.k8s.io/kind"),
+    "pause": Program("pause", "lowtide.dev/tests/cluster/tools/pause"),
 }
 """Every program by its file name, in the order in which `all` builds them."""
 
@@ -124,8 +125,8 @@ def module_folder(module: str) -> Path:
     """The folder in the cache for what is built from the pins `tools/<module>`; its name changes when they do."""
     pins = TOOLS / module
     digest = hashlib.sha256()
-    for part in ("go.mod", "go.sum"):
-        digest.update((pins / part).read_bytes() + b"\0")
+    for path in sorted(pins.iterdir()):
+        digest.update(path.read_bytes() + b"\0")
     for name, spec in sorted(PROGRAMS.items()):
         if spec.module == module:
             digest.update(f"{name} {spec}\0".encode())

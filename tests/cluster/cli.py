@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from tests import programs
+from tests.cluster import clusters, host, images, machine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,10 +16,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     tools = commands.add_parser("tools", help="build the named programs (default: all) and print their paths")
     tools.add_argument("names", nargs="*", metavar="NAME")
+    commands.add_parser("up", help="start the cluster, or find it running well; print its kubeconfig")
+    commands.add_parser("down", help="remove the cluster and everything that it left on this machine")
+    commands.add_parser("status", help="say whether the cluster runs well; exit code 1 where it doesn't")
+    commands.add_parser("kubeconfig", help="print the path of the cluster's kubeconfig")
+    commands.add_parser("images", help="build the images, import them where a cluster runs, and print their names")
     arguments = parser.parse_args(argv)
-    unknown = sorted(set(arguments.names) - set(programs.PROGRAMS))
+    try:
+        match arguments.command:
+            case "tools":
+                return _tools(parser, arguments.names)
+            case "up":
+                print(machine.up().kubeconfig)
+            case "down":
+                machine.down()
+            case "status":
+                return _status()
+            case "kubeconfig":
+                if (found := machine.load()) is None:
+                    print("there is no cluster: start one by `python -m tests.cluster up`", file=sys.stderr)
+                    return 1
+                print(found.kubeconfig)
+            case "images":
+                _images()
+    except (host.HostError, programs.BuildError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tools(parser: argparse.ArgumentParser, names: Sequence[str]) -> int:
+    unknown = sorted(set(names) - set(programs.PROGRAMS))
     if unknown:
         parser.error(f"no such program: {', '.join(unknown)}; there are {', '.join(programs.PROGRAMS)}")
-    for name in arguments.names or programs.PROGRAMS:
+    for name in names or programs.PROGRAMS:
         print(programs.program(name), flush=True)
     return 0
+
+
+def _images() -> None:
+    built = images.ensure()
+    found = machine.load()
+    if found is not None and not found.faults():
+        clusters.load(found, built)
+    print(built.lowtide.name)
+    print(built.apps.name)
+
+
+def _status() -> int:
+    found = machine.load()
+    if found is None:
+        print("there is no cluster")
+        return 1
+    faults = found.faults()
+    for process in found.processes:
+        print(f"{process.name:24} {process.pid:8} {'runs' if process.alive() else 'ended'}  {process.log}")
+    print("\n".join(faults) or f"the cluster runs well: {found.kubeconfig}")
+    return 1 if faults else 0

@@ -1,0 +1,374 @@
+"""A CSI driver for the tests, over one btrfs file system: a subvolume per volume, real snapshots, clones of both.
+
+Run as a program by the cluster, in a Python of its own that has grpcio and the stubs made from the CSI
+specification's csi.proto and the kubelet's pluginregistration. It serves the CSI socket and the kubelet's
+registration socket itself. Every call may come twice (CSI asks for that, and the kubelet does it after a restart):
+what is there already is a success.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import threading
+from concurrent import futures
+from pathlib import Path
+from typing import Any, NoReturn
+
+import csi_pb2
+import csi_pb2_grpc
+import grpc
+import registration_pb2
+import registration_pb2_grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+LOG = logging.getLogger("csi")
+NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+DEFAULT_SIZE = 1 << 30
+
+
+class Store:
+    """Volumes and snapshots as subvolumes of one btrfs; each has a JSON record beside it, written before it is made.
+
+    A record names the size and what the volume was made from, so that a repeated call can be told from a conflicting
+    one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lock = threading.Lock()
+        for kind in ("volumes", "snapshots", "records"):
+            (root / kind).mkdir(exist_ok=True)
+
+    def path(self, kind: str, name: str) -> Path:
+        """Where a subvolume is; `kind` is volumes or snapshots."""
+        return self.root / kind / name
+
+    def record(self, kind: str, name: str) -> dict[str, Any] | None:
+        """What was noted of a volume or snapshot; None where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            found: dict[str, Any] = json.loads((self.root / "records" / f"{kind}.{name}").read_text())
+            return found
+        return None
+
+    def make(self, kind: str, name: str, note: dict[str, Any], source: Path | None) -> None:
+        """Make an empty subvolume, or one that shares everything with `source`; snapshots are read-only."""
+        note_path = self.root / "records" / f"{kind}.{name}"
+        draft = note_path.with_name(f".{note_path.name}")
+        draft.write_text(json.dumps(note))
+        draft.rename(note_path)
+        target = self.path(kind, name)
+        if target.exists():
+            return
+        if source is None:
+            btrfs("subvolume", "create", target)
+            target.chmod(0o755)
+        else:
+            btrfs("subvolume", "snapshot", *(["-r"] if kind == "snapshots" else []), source, target)
+
+    def remove(self, kind: str, name: str) -> None:
+        """Delete a subvolume and its record; nothing happens where they are gone."""
+        target = self.path(kind, name)
+        if target.exists():
+            btrfs("subvolume", "delete", "--commit-after", target)
+        (self.root / "records" / f"{kind}.{name}").unlink(missing_ok=True)
+
+
+def btrfs(*arguments: str | Path) -> None:
+    """Run the btrfs program; raises CalledProcessError with what it said."""
+    subprocess.run(["btrfs", *map(str, arguments)], check=True, capture_output=True, text=True)
+
+
+def mounted(target: str) -> bool:
+    """Whether something is mounted exactly there."""
+    return any(point == target for point, _ in mounts())
+
+
+def mounts() -> list[tuple[str, str]]:
+    """Every mount as (mount point, root within its file system)."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        found.append((unescape(fields[4]), unescape(fields[3])))
+    return found
+
+
+def unescape(text: str) -> str:
+    """A path of mountinfo, in which blanks and backslashes are octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def bind(source: str | Path, target: str, *, read_only: bool) -> None:
+    """Bind-mount a folder at `target`, which is made; nothing happens where it is mounted already."""
+    Path(target).mkdir(parents=True, exist_ok=True)
+    if mounted(target):
+        return
+    subprocess.run(["mount", "--bind", str(source), target], check=True, capture_output=True, text=True)
+    if read_only:
+        subprocess.run(["mount", "-o", "remount,bind,ro", target], check=True, capture_output=True, text=True)
+
+
+def unbind(target: str) -> None:
+    """Undo `bind` and remove the folder; nothing happens where it is gone."""
+    while mounted(target):
+        subprocess.run(["umount", target], check=True, capture_output=True, text=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(target)
+
+
+def refuse(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:
+    """End the call with an error for the caller."""
+    context.abort(code, text)
+    raise AssertionError("abort always raises")
+
+
+def named(context: grpc.ServicerContext, value: str, what: str) -> str:
+    """A name that may become a file's name, or the end of the call."""
+    if not NAME_RULE.fullmatch(value):
+        refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{what} is missing or not a plain name: {value!r}")
+    return value
+
+
+class Identity(csi_pb2_grpc.IdentityServicer):
+    """Who the driver is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def GetPluginInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return csi_pb2.GetPluginInfoResponse(name=self.name, vendor_version="1.0.0")
+
+    def GetPluginCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
+        service = csi_pb2.PluginCapability.Service(type=csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE)
+        return csi_pb2.GetPluginCapabilitiesResponse(capabilities=[csi_pb2.PluginCapability(service=service)])
+
+    def Probe(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return csi_pb2.ProbeResponse()
+
+
+class Controller(csi_pb2_grpc.ControllerServicer):
+    """Makes and deletes volumes and snapshots."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def ControllerGetCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
+        rpc = csi_pb2.ControllerServiceCapability.RPC
+        kinds = [rpc.CREATE_DELETE_VOLUME, rpc.CREATE_DELETE_SNAPSHOT, rpc.CLONE_VOLUME, rpc.SINGLE_NODE_MULTI_WRITER]
+        return csi_pb2.ControllerGetCapabilitiesResponse(
+            capabilities=[csi_pb2.ControllerServiceCapability(rpc=rpc(type=kind)) for kind in kinds]
+        )
+
+    def ValidateVolumeCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.store.record("volumes", named(context, request.volume_id, "volume_id")) is None:
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {request.volume_id}")
+        confirmed = csi_pb2.ValidateVolumeCapabilitiesResponse.Confirmed(
+            volume_capabilities=request.volume_capabilities
+        )
+        return csi_pb2.ValidateVolumeCapabilitiesResponse(confirmed=confirmed)
+
+    def CreateVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
+        name = named(context, request.name, "name")
+        if any(capability.HasField("block") for capability in request.volume_capabilities):
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "this driver has no raw block volumes")
+        kind, origin, source = "", "", None
+        if request.HasField("volume_content_source"):
+            content = request.volume_content_source
+            kind = "snapshots" if content.WhichOneof("type") == "snapshot" else "volumes"
+            origin = content.snapshot.snapshot_id if kind == "snapshots" else content.volume.volume_id
+            named(context, origin, "the source's id")
+        with self.store.lock:
+            size = request.capacity_range.required_bytes or DEFAULT_SIZE
+            if kind:
+                note = self.store.record(kind, origin)
+                if note is None or not self.store.path(kind, origin).exists():
+                    refuse(context, grpc.StatusCode.NOT_FOUND, f"no source {kind}/{origin}")
+                if size < note["size"]:
+                    refuse(
+                        context,
+                        grpc.StatusCode.OUT_OF_RANGE,
+                        f"{size} bytes are fewer than the source's {note['size']}",
+                    )
+                source = self.store.path(kind, origin)
+            known = self.store.record("volumes", name)
+            if known is not None and (known["kind"], known["origin"], known["size"]) != (kind, origin, size):
+                refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"volume {name} is there with other properties")
+            self.store.make("volumes", name, {"size": size, "kind": kind, "origin": origin}, source)
+        volume = csi_pb2.Volume(volume_id=name, capacity_bytes=size)
+        if kind:
+            volume.content_source.CopyFrom(request.volume_content_source)
+        return csi_pb2.CreateVolumeResponse(volume=volume)
+
+    def DeleteVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
+        name = named(context, request.volume_id, "volume_id")
+        with self.store.lock:
+            root = f"/volumes/{name}"
+            held = [point for point, origin in mounts() if origin == root]
+            if held:
+                refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"volume {name} is mounted at {held[0]}")
+            self.store.remove("volumes", name)
+        return csi_pb2.DeleteVolumeResponse()
+
+    def CreateSnapshot(self, request: Any, context: grpc.ServicerContext) -> Any:
+        name = named(context, request.name, "name")
+        origin = named(context, request.source_volume_id, "source_volume_id")
+        with self.store.lock:
+            known = self.store.record("snapshots", name)
+            if known is not None and known["origin"] != origin:
+                refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"snapshot {name} is there, of {known['origin']}")
+            note = known
+            if note is None or not self.store.path("snapshots", name).exists():
+                volume = self.store.record("volumes", origin)
+                if volume is None:
+                    refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {origin}")
+                stamp = Timestamp()
+                stamp.GetCurrentTime()
+                note = {"size": volume["size"], "origin": origin, "made": stamp.ToJsonString()}
+                self.store.make("snapshots", name, note, self.store.path("volumes", origin))
+        snapshot = csi_pb2.Snapshot(
+            snapshot_id=name, source_volume_id=origin, size_bytes=note["size"], ready_to_use=True
+        )
+        snapshot.creation_time.FromJsonString(note["made"])
+        return csi_pb2.CreateSnapshotResponse(snapshot=snapshot)
+
+    def DeleteSnapshot(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.store.lock:
+            self.store.remove("snapshots", named(context, request.snapshot_id, "snapshot_id"))
+        return csi_pb2.DeleteSnapshotResponse()
+
+
+class Node(csi_pb2_grpc.NodeServicer):
+    """Stages and publishes volumes by bind mounts."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self.store = store
+        self.node = node
+        self.lock = threading.Lock()
+
+    def NodeGetInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return csi_pb2.NodeGetInfoResponse(node_id=self.node)
+
+    def NodeGetCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
+        rpc = csi_pb2.NodeServiceCapability.RPC
+        kinds = [rpc.STAGE_UNSTAGE_VOLUME, rpc.SINGLE_NODE_MULTI_WRITER]
+        return csi_pb2.NodeGetCapabilitiesResponse(
+            capabilities=[csi_pb2.NodeServiceCapability(rpc=rpc(type=kind)) for kind in kinds]
+        )
+
+    def NodeStageVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
+        source = self.store.path("volumes", named(context, request.volume_id, "volume_id"))
+        if not source.exists():
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {request.volume_id}")
+        with self.lock:
+            bind(source, request.staging_target_path, read_only=False)
+        return csi_pb2.NodeStageVolumeResponse()
+
+    def NodeUnstageVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.lock:
+            unbind(request.staging_target_path)
+        return csi_pb2.NodeUnstageVolumeResponse()
+
+    def NodePublishVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if not mounted(request.staging_target_path):
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"volume {request.volume_id} is not staged")
+        with self.lock:
+            bind(request.staging_target_path, request.target_path, read_only=request.readonly)
+        return csi_pb2.NodePublishVolumeResponse()
+
+    def NodeUnpublishVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.lock:
+            unbind(request.target_path)
+        return csi_pb2.NodeUnpublishVolumeResponse()
+
+
+class Registration(registration_pb2_grpc.RegistrationServicer):
+    """Tells the kubelet where the driver's socket is."""
+
+    def __init__(self, name: str, endpoint: Path) -> None:
+        self.name = name
+        self.endpoint = endpoint
+
+    def GetInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return registration_pb2.PluginInfo(
+            type="CSIPlugin", name=self.name, endpoint=str(self.endpoint), supported_versions=["1.0.0"]
+        )
+
+    def NotifyRegistrationStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        LOG.info("registered with the kubelet: %s %s", request.plugin_registered, request.error)
+        return registration_pb2.RegistrationStatusResponse()
+
+
+class Calls(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Logs each call that changes something, and its errors."""
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+        method = details.method.rpartition("/")[2]
+        if handler is None or method.startswith(("Probe", "Get", "NodeGet", "ControllerGet")):
+            return handler
+
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            LOG.info("%s %s", method, " ".join(str(request).split())[:300])
+            try:
+                return handler.unary_unary(request, context)
+            except subprocess.CalledProcessError as error:
+                LOG.error("%s failed: %s %s", method, error, error.stderr)
+                return refuse(context, grpc.StatusCode.INTERNAL, f"{error}: {error.stderr}")
+
+        return grpc.unary_unary_rpc_method_handler(
+            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+
+def serve(socket: Path, register: Any) -> grpc.Server:
+    """A server on a socket file; one that a killed driver left is removed first."""
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)
+    server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=[Calls()])
+    register(server)
+    server.add_insecure_port(f"unix://{socket}")
+    server.start()
+    return server
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--root", type=Path, required=True, help="a folder on btrfs")
+    parser.add_argument("--kubelet", type=Path, required=True, help="the kubelet's root folder")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    store = Store(options.root)
+    endpoint = options.kubelet / "plugins" / options.name / "csi.sock"
+
+    def csi(server: grpc.Server) -> None:
+        csi_pb2_grpc.add_IdentityServicer_to_server(Identity(options.name), server)
+        csi_pb2_grpc.add_ControllerServicer_to_server(Controller(store), server)
+        csi_pb2_grpc.add_NodeServicer_to_server(Node(store, options.node), server)
+
+    def registration(server: grpc.Server) -> None:
+        registration_pb2_grpc.add_RegistrationServicer_to_server(Registration(options.name, endpoint), server)
+
+    over = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: over.set())
+    servers = [
+        serve(endpoint, csi),
+        serve(options.kubelet / "plugins_registry" / f"{options.name}-reg.sock", registration),
+    ]
+    LOG.info("serving %s", endpoint)
+    over.wait()
+    for server in servers:
+        server.stop(grace=2).wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+module lowtide.dev/tests/cluster/tools/pause
+
+go 1.26.0

@@ -1,0 +1,90 @@
+"""The cluster that the end-to-end tests rely on: pods, volumes, snapshots, clones, Services, logs and exec are real."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.cluster.manifests import claim, pod, snapshot
+from tests.s3 import s3_server
+
+pytestmark = pytest.mark.cluster
+
+
+def _run_to_end(cluster: Cluster, namespace: str, name: str, script: str, claims: dict[str, str]) -> str:
+    """Run a shell script in a pod until it has succeeded; answers its log."""
+    cluster.kubectl.apply(pod(name, cluster.images.apps, ["sh", "-ec", script], claims=claims), namespace=namespace)
+    cluster.kubectl(
+        *("wait", f"pod/{name}", "-n", namespace, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    )
+    return cluster.kubectl("logs", name, "-n", namespace)
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["bound at once", "bound when a pod wants it"])
+def test_a_pod_finds_in_its_volume_what_an_earlier_pod_wrote(cluster: Cluster, namespace: str, waiting: bool) -> None:
+    chosen = cluster.waiting_storage_class if waiting else cluster.storage_class
+    cluster.kubectl.apply(claim("data", chosen), namespace=namespace)
+    _run_to_end(cluster, namespace, "writer", "echo high > /data/tide; sync", {"/data": "data"})
+    assert _run_to_end(cluster, namespace, "reader", "cat /data/tide", {"/data": "data"}) == "high\n"
+
+
+def test_a_snapshot_keeps_what_was_there_and_a_claim_from_it_has_it(
+    cluster: Cluster, namespace: str, snapshots: str
+) -> None:
+    cluster.kubectl.apply(claim("data", cluster.storage_class), namespace=namespace)
+    _run_to_end(cluster, namespace, "writer", "echo before > /data/tide", {"/data": "data"})
+    cluster.kubectl.apply(snapshot("moment", "data", snapshots), namespace=namespace)
+    cluster.kubectl(
+        *("wait", "volumesnapshot/moment", "-n", namespace),
+        *("--for=jsonpath={.status.readyToUse}=true", "--timeout=60s"),
+    )
+    _run_to_end(cluster, namespace, "overwriter", "echo after > /data/tide", {"/data": "data"})
+    source = {"kind": "VolumeSnapshot", "name": "moment"}
+    cluster.kubectl.apply(claim("restored", cluster.storage_class, source=source), namespace=namespace)
+    found = _run_to_end(cluster, namespace, "reader", "cat /then/tide /now/tide", {"/then": "restored", "/now": "data"})
+    assert found == "before\nafter\n"
+
+
+def test_a_clone_of_a_claim_has_its_data_and_goes_its_own_way(cluster: Cluster, namespace: str, snapshots: str) -> None:
+    cluster.kubectl.apply(claim("data", cluster.storage_class), namespace=namespace)
+    _run_to_end(cluster, namespace, "writer", "echo one > /data/tide", {"/data": "data"})
+    source = {"kind": "PersistentVolumeClaim", "name": "data"}
+    cluster.kubectl.apply(claim("copy", cluster.storage_class, source=source), namespace=namespace)
+    script = "cat /copy/tide; echo two > /copy/tide; cat /data/tide"
+    assert _run_to_end(cluster, namespace, "both", script, {"/data": "data", "/copy": "copy"}) == "one\none\n"
+
+
+def test_a_pod_reaches_the_api_server_by_its_service(cluster: Cluster, namespace: str) -> None:
+    script = (
+        "cd /var/run/secrets/kubernetes.io/serviceaccount;"
+        ' curl --fail --silent --cacert ca.crt -H "Authorization: Bearer $(cat token)"'
+        " https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/version"
+    )
+    assert '"gitVersion"' in _run_to_end(cluster, namespace, "client", script, {})
+
+
+@pytest.mark.s3
+def test_a_pod_reaches_an_s3_server_on_this_machine(cluster: Cluster, namespace: str) -> None:
+    with s3_server(address=cluster.address) as server:
+        script = f"curl --silent --output /dev/null --write-out '%{{http_code}}' {server.endpoint}/{server.bucket}/none"
+        assert _run_to_end(cluster, namespace, "client", script, {}) == "403"
+
+
+def test_commands_run_in_a_pod_and_its_log_is_read(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl.apply(
+        pod("server", cluster.images.apps, ["sh", "-c", "echo serving; exec sleep infinity"]), namespace=namespace
+    )
+    cluster.kubectl("wait", "pod/server", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    assert cluster.kubectl("logs", "server", "-n", namespace) == "serving\n"
+    answer = cluster.kubectl("exec", "-i", "server", "-n", namespace, "--", "cat", stdin="echoed")
+    assert answer == "echoed"
+
+
+def test_the_projects_image_starts_both_of_its_programs(cluster: Cluster, namespace: str) -> None:
+    for program in ("lowtide", "lowtide-operator"):
+        cluster.kubectl.apply(pod(program, cluster.images.lowtide, [program, "--help"]), namespace=namespace)
+        cluster.kubectl(
+            *("wait", f"pod/{program}", "-n", namespace),
+            *("--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"),
+        )
+        assert "Usage" in cluster.kubectl("logs", program, "-n", namespace)
