@@ -47,6 +47,8 @@ class JobRecord(Model):
     """Why it failed, as one CamelCase word."""
     message: str | None = Field(default=None, max_length=1024)
     """Why it failed, as a sentence for a person."""
+    pod_uid: str | None = None
+    """The uid of its pod, once the kubelet reported its container terminated: a lock that it left is dead."""
     snapshot_ids: tuple[str, ...] = Field(default=(), json_schema_extra={"x-kubernetes-list-type": "atomic"})
     """The ids of the snapshots that it reported."""
 

@@ -73,12 +73,15 @@ class ResolvedVolume(Model):
 
 
 class Resolved(Model):
-    """What the run goes by: copied from the policy when it started. Editing or deleting the policy changes nothing."""
+    """What the run goes by: copied from the policy when it started. Editing or deleting the policy changes
+    nothing."""
 
     policy_uid: str
     """The uid of the policy."""
     policy_generation: int
     """The generation of the policy."""
+    start_by: Timestamp | None = None
+    """A scheduled run that has stopped nothing by then fails."""
     repository: Repository
     """Where the backup goes."""
     repository_id: str | None = None

@@ -105,7 +105,8 @@ class MoverJob:
       selects must exist, and its id is reported.
     - BACKUP: back up /volumes/<claim> under that path, with `host` and `tags`; `parent_tags` select what may be the
       parent.
-    - LOOKUP: report the ids of the snapshots that carry all of `tags`; none is a success with no ids.
+    - LOOKUP: report the ids of the snapshots that carry all of `tags`, the newest last; none is a success with no
+      ids; the outcome is partial where the newest is tagged partial.
     - VERDICT: write the verdict snapshot that names `snapshot_ids`, with `host` and `tags`; one that exists is
       reported instead.
     - FORGET: forget `snapshot_ids`; an id that is gone already is a success.

@@ -1,0 +1,211 @@
+"""Capture Direct: one mover per volume reads the volume itself, while its workloads are down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from lowtide_engine.contract import Result
+from lowtide_operator.api import SnapshotSpec, SnapshotStatus
+from lowtide_operator.api.conditions import Truth, is_true
+from lowtide_operator.api.jobs import JobOutcome, JobRecord
+from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeOutcome, VolumeStatus
+from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.planning.jobs import Task, drive, is_gone
+from lowtide_operator.planning.movers import (
+    SHORTEST_MOVER,
+    as_identity,
+    describe,
+    movers_must_end,
+    one_at_a_time,
+    placement,
+)
+from lowtide_operator.planning.naming import parent_tags, run_tags
+from lowtide_operator.planning.quiesce import watch
+from lowtide_operator.planning.run import MAX_TEXT, Run
+
+TOO_LITTLE_TIME = (
+    "maxDowntime does not leave enough time to read the volumes after the workloads were stopped: allow more, or look "
+    "why stopping took so long."
+)
+
+OUTCOMES = {JobOutcome.SUCCEEDED: VolumeOutcome.STORED, JobOutcome.PARTIAL: VolumeOutcome.PARTIAL}
+
+
+def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
+    """Take the next step of reading all volumes; whether all are stored, and the workloads stayed as they were
+    meanwhile."""
+    if is_true(run.status.conditions, "Captured"):
+        return True
+    watch(run, frozenset(volume.claim for volume in resolved.volumes))
+    if run.failing:
+        return False
+    for volume in resolved.volumes:
+        if not _same_claim(run, volume):
+            return False
+    until = movers_must_end(run, resolved.quiesce.max_downtime)
+    if until is not None and run.now > until - SHORTEST_MOVER and len(run.status.volumes) < len(resolved.volumes):
+        run.fail("MaxDowntimeExceeded", TOO_LITTLE_TIME)
+        return False
+    serial = one_at_a_time(resolved.repository, run.world)
+    done = True
+    for volume in resolved.volumes:
+        record = drive(run, backup_task(run, spec, resolved, volume, until))
+        if record is not None:
+            _conclude(run, resolved, volume.claim, record)
+        if run.failing:
+            return False
+        if record is None or (serial and not is_gone(run, record)):
+            done = False
+            if serial:
+                break
+    attempts = [record.attempt for record in run.status.jobs if record.purpose == Purpose.BACKUP.value]
+    run.update(attempt=max(attempts, default=1))
+    if not done:
+        run.condition("Captured", Truth.FALSE, "Reading", "Movers read the volumes.")
+        run.condition("Uploaded", Truth.FALSE, "Uploading", "Movers store the volumes in the repository.")
+        return False
+    ledger = run.status.quiesce
+    started = min((r.created_at for r in run.status.jobs if r.purpose == Purpose.BACKUP.value), default=run.now)
+    run.update(captured_time=(ledger.gone_time if ledger is not None else None) or started)
+    run.condition("Captured", Truth.TRUE, "Read", "All volumes were read.")
+    run.condition("Uploaded", Truth.TRUE, "Stored", "All volumes are stored in the repository.")
+    return True
+
+
+def backup_task(
+    run: Run[SnapshotStatus],
+    spec: SnapshotSpec,
+    resolved: Resolved,
+    volume: ResolvedVolume,
+    until: datetime | None,
+) -> Task:
+    """Back up one volume; what a mover stored before its result was lost is found by its tags."""
+    tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid, volume.claim)
+
+    def build(name: str, attempt: int) -> MoverJob:
+        job = _describe(run, spec, resolved, Purpose.BACKUP, name, attempt, until)
+        return replace(
+            job,
+            claim=volume.claim,
+            host=run.meta.namespace,
+            tags=(*tags, *spec.tags),
+            parent_tags=parent_tags(run.world.cluster, run.meta.namespace, spec.policy_name, volume.claim),
+            identity=as_identity(volume.identity),
+            placement=placement(volume.claim, run.world),
+        )
+
+    def build_look_up(name: str, attempt: int) -> MoverJob:
+        return replace(_describe(run, spec, resolved, Purpose.LOOKUP, name, attempt, until), tags=tags)
+
+    def look_up(record: JobRecord) -> Task:
+        return Task(
+            Purpose.LOOKUP,
+            resolved.mover,
+            build_look_up,
+            claim=volume.claim,
+            role=f"attempt-{record.attempt}",
+            until=until,
+            expected_repository=resolved.repository_id or "",
+        )
+
+    return Task(
+        Purpose.BACKUP,
+        resolved.mover,
+        build,
+        claim=volume.claim,
+        until=until - SHORTEST_MOVER if until is not None else None,
+        look_up=look_up,
+        expected_repository=resolved.repository_id or "",
+        on_result=lambda record, result: _note(run, volume.claim, record, result),
+    )
+
+
+def _describe(
+    run: Run[SnapshotStatus],
+    spec: SnapshotSpec,
+    resolved: Resolved,
+    purpose: Purpose,
+    name: str,
+    attempt: int,
+    until: datetime | None = None,
+) -> MoverJob:
+    return describe(
+        run,
+        purpose,
+        name,
+        attempt,
+        repository=resolved.repository,
+        repository_id=resolved.repository_id,
+        mover=resolved.mover,
+        policy=spec.policy_name,
+        until=until,
+    )
+
+
+def _same_claim(run: Run[SnapshotStatus], volume: ResolvedVolume) -> bool:
+    claim = next((claim for claim in run.world.claims if claim.meta.name == volume.claim), None)
+    if claim is not None and claim.meta.uid == volume.uid:
+        return True
+    run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.claim} was deleted or replaced during the run.")
+    return False
+
+
+def _note(run: Run[SnapshotStatus], claim: str, record: JobRecord, result: Result) -> None:
+    """Keep what a mover said about its volume."""
+    put_volume(
+        run,
+        VolumeStatus(
+            claim=claim,
+            outcome=OUTCOMES.get(record.outcome) if record.outcome is not None else None,
+            reason=record.reason,
+            message=record.message or None,
+            attempt=record.attempt,
+            snapshot_id=record.snapshot_ids[-1] if record.snapshot_ids else None,
+            files=result.files,
+            bytes=result.bytes,
+            added_bytes=result.added_bytes,
+            seconds=round(result.seconds),
+            errors=result.errors,
+            warnings=tuple(result.warnings),
+        ),
+    )
+
+
+def _conclude(run: Run[SnapshotStatus], resolved: Resolved, claim: str, record: JobRecord) -> None:
+    """Settle what came of a volume by its last Job; a volume that is not stored as wanted fails the run."""
+    known = next((volume for volume in run.status.volumes if volume.claim == claim), VolumeStatus(claim=claim))
+    outcome = OUTCOMES.get(record.outcome, VolumeOutcome.FAILED) if record.outcome is not None else None
+    reason, message = record.reason, record.message
+    if outcome is not VolumeOutcome.FAILED and not record.snapshot_ids:
+        outcome, reason = VolumeOutcome.FAILED, "ResultLost"
+        message = "The mover said that it succeeded, and named no snapshot."
+    if outcome is VolumeOutcome.STORED and known.attempt == record.attempt and known.files == 0:
+        outcome, reason = VolumeOutcome.FAILED, "EmptySource"
+        message = "There is no file in the volume: an empty backup would look like a good one."
+    put_volume(
+        run,
+        known.model_copy(
+            update={
+                "outcome": outcome,
+                "attempt": record.attempt,
+                "reason": reason,
+                "message": message[:MAX_TEXT] if message else None,
+                "snapshot_id": record.snapshot_ids[-1] if record.snapshot_ids else None,
+            }
+        ),
+    )
+    if outcome is VolumeOutcome.FAILED:
+        run.fail(reason or "VolumeFailed", f"Volume {claim} was not backed up: {message}")
+    elif outcome is VolumeOutcome.PARTIAL and not resolved.mover.allow_partial:
+        run.fail(
+            "Partial",
+            f"Some files of volume {claim} could not be read: {message or 'see its warnings'} Give the mover the right "
+            f"to read them, or set mover.allowPartial.",
+        )
+
+
+def put_volume(run: Run[SnapshotStatus], volume: VolumeStatus) -> None:
+    """Put the volume's status in the place of the one for its claim, in the order of the group."""
+    others = [known for known in run.status.volumes if known.claim != volume.claim]
+    run.update(volumes=tuple(sorted((*others, volume), key=lambda known: known.claim)))

@@ -1,0 +1,156 @@
+"""The end of a Snapshot: movers end, workloads come back, and only where it is wanted the data goes, before the
+object does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from lowtide_operator.api import SnapshotSpec, SnapshotStatus
+from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.policy import DeletionPolicy
+from lowtide_operator.api.snapshot import Resolved
+from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
+from lowtide_operator.planning.jobs import GOOD, Task, delete_ended, drive, end_jobs, latest, restart
+from lowtide_operator.planning.movers import describe
+from lowtide_operator.planning.naming import FINALIZER, run_tags
+from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release
+from lowtide_operator.planning.run import Run
+
+TRY_AGAIN = timedelta(minutes=10)
+"""How long a forget that failed for good rests before it is tried again: a person may have mended the Secret."""
+
+RUN_PURPOSES = frozenset(purpose.value for purpose in Purpose) - {Purpose.FORGET.value}
+DELETION = "deletion"
+
+
+def keep_finalizer(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> bool:
+    """Whether deleting the Snapshot would have to do something first."""
+    return spec is not None and spec.deletion_policy is DeletionPolicy.DELETE and _stored_anything(run)
+
+
+def plan_deletion(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
+    """Take the next step towards letting go of a Snapshot that is being deleted."""
+    if FINALIZER not in run.meta.finalizers:
+        return
+    if not run.ended:
+        run.fail("Deleted", "The Snapshot was deleted before its run was over.")
+    run.waiting("Deleting", "What its run holds is being put back.")
+    ended = end_jobs(run, _purposes(run), lost_after=LOST_MOVER)
+    if not ended or not release(run):
+        delete_ended(run)
+        return
+    if run.status.end_time is None:
+        run.update(end_time=run.now)
+    if not _forgotten(run, spec):
+        delete_ended(run)
+        return
+    delete_ended(run)
+    clear_marks(run)
+    run.set_finalizers(tuple(name for name in run.meta.finalizers if name != FINALIZER))
+
+
+def _purposes(run: Run[SnapshotStatus]) -> frozenset[str]:
+    """Which Jobs are ended at once: all of the run's own; not the look-up that finds what is to be forgotten."""
+    deleting = any(r.role == DELETION and r.purpose == Purpose.LOOKUP.value for r in run.status.jobs)
+    return RUN_PURPOSES - {Purpose.LOOKUP.value} if deleting else RUN_PURPOSES
+
+
+def _stored_anything(run: Run[SnapshotStatus]) -> bool:
+    return run.status.resolved is not None and any(r.purpose == Purpose.BACKUP.value for r in run.status.jobs)
+
+
+def _forgotten(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> bool:
+    """Whether the object may go: nothing is to be forgotten, or all of it is."""
+    resolved = run.status.resolved
+    if spec is None or resolved is None or spec.deletion_policy is not DeletionPolicy.DELETE or spec.pinned:
+        return True
+    if not _stored_anything(run):
+        return True
+    if run.world.namespace_terminating:
+        text = "Its namespace is being deleted, where no Job can run: the backup stays in the repository."
+        run.do(Announce(run.ref, warning=True, reason="BackupKept", message=text))
+        return True
+    user = next(
+        (
+            restore.meta.name
+            for restore in run.world.restores
+            if restore.status.end_time is None
+            and restore.status.resolved is not None
+            and restore.status.resolved.snapshot_name == run.meta.name
+        ),
+        None,
+    )
+    if user is not None:
+        run.waiting("InUse", f"Restore {user} reads this backup; it is forgotten after that.")
+        run.look_again(15)
+        return False
+    ids = _ids(run, spec, resolved)
+    if ids is None:
+        return False
+    if not ids:
+        return True
+    return _drive(run, _task(run, spec, resolved, Purpose.FORGET, ids)) is not None
+
+
+def _ids(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> tuple[str, ...] | None:
+    """Everything that the run stored: by its own account, and where a mover left none, by its tags. None while that
+    runs."""
+    status = run.status
+    backups = [record for record in status.jobs if record.purpose == Purpose.BACKUP.value]
+    ids = {snapshot for record in status.jobs for snapshot in record.snapshot_ids}
+    ids.update(volume.snapshot_id for volume in status.volumes if volume.snapshot_id)
+    if status.verdict_snapshot_id:
+        ids.add(status.verdict_snapshot_id)
+    if any(not record.snapshot_ids for record in backups) or not status.verdict_snapshot_id:
+        found = _drive(run, _task(run, spec, resolved, Purpose.LOOKUP, ()))
+        if found is None:
+            return None
+        ids.update(found)
+    return tuple(sorted(ids))
+
+
+def _task(
+    run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, purpose: Purpose, ids: tuple[str, ...]
+) -> Task:
+    def build(name: str, attempt: int) -> MoverJob:
+        job = describe(
+            run,
+            purpose,
+            name,
+            attempt,
+            repository=resolved.repository,
+            repository_id=resolved.repository_id,
+            mover=resolved.mover,
+            policy=spec.policy_name,
+        )
+        tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid)
+        return replace(job, snapshot_ids=ids, tags=tags if purpose is Purpose.LOOKUP else ())
+
+    return Task(purpose, resolved.mover, build, role=DELETION, expected_repository=resolved.repository_id or "")
+
+
+def _drive(run: Run[SnapshotStatus], task: Task) -> tuple[str, ...] | None:
+    """The ids that the task's Job reported, once it succeeded. Tried for ever: the object must not go before."""
+    record = drive(run, task)
+    if record is not None and record.outcome in GOOD:
+        run.no_condition("Stalled")
+        return record.snapshot_ids
+    if record is None:
+        previous = latest(run, task.purpose, task.claim, task.role)
+        if previous is not None and previous.attempt == 1:
+            run.waiting("Forgetting", "The backup is being taken out of the repository.")
+        return None
+    text = (
+        f"The backup can't be taken out of the repository: {record.message or record.reason}. It is tried again every "
+        f"{int(TRY_AGAIN.total_seconds()) // 60} minutes; to let the object go and keep the backup, set deletionPolicy "
+        f"to Retain."
+    )
+    run.condition("Ready", Truth.FALSE, "ForgetFailed", text)
+    run.condition("Stalled", Truth.TRUE, "ForgetFailed", text)
+    due = (record.ended_at or run.now) + TRY_AGAIN
+    if run.now >= due:
+        restart(run, task, record)
+    else:
+        run.look_again_at(due)
+    return None

@@ -1,0 +1,83 @@
+"""The annotation that says who holds a workload at 0, since when, until when, and what to put back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from lowtide_operator.api.values import format_time, parse_time
+from lowtide_operator.planning.actions import Ref
+from lowtide_operator.planning.naming import HOLD_ANNOTATION
+from lowtide_operator.planning.observed import Uid, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One hold. `generation` is the workload's before our patch; `replicas` or (CronJob) `suspend` is what is put
+    back."""
+
+    kind: str
+    name: str
+    run: Uid
+    attempt: int
+    since: datetime
+    until: datetime
+    replicas: int | None
+    suspend: bool | None
+    generation: int
+
+    def text(self) -> str:
+        """The annotation's value: JSON, so that a person and jq can read it."""
+        value = {
+            "by": f"{self.kind}/{self.name}",
+            "run": self.run,
+            "attempt": self.attempt,
+            "since": format_time(self.since),
+            "until": format_time(self.until),
+            "generation": self.generation,
+        }
+        if self.replicas is not None:
+            value["replicas"] = self.replicas
+        if self.suspend is not None:
+            value["suspend"] = self.suspend
+        return json.dumps(value, sort_keys=True)
+
+
+def read_hold(workload: Workload) -> Hold | None:
+    """The hold that is on `workload`; None where there is none, or one that nobody can read."""
+    text = workload.meta.annotations.get(HOLD_ANNOTATION)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+        kind, _, name = value["by"].partition("/")
+        replicas, suspend = value.get("replicas"), value.get("suspend")
+        if not isinstance(replicas, int | None) or isinstance(replicas, bool) or not isinstance(suspend, bool | None):
+            return None
+        if (replicas is None) == (suspend is None) or (replicas is not None and replicas < 0):
+            return None
+        return Hold(
+            kind=kind,
+            name=name,
+            run=Uid(str(value["run"])),
+            attempt=int(value["attempt"]),
+            since=parse_time(value["since"]),
+            until=parse_time(value["until"]),
+            replicas=replicas,
+            suspend=suspend,
+            generation=int(value["generation"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def is_down(workload: Workload) -> bool:
+    """Whether the workload starts no pods: at 0, or (CronJob) suspended."""
+    return workload.suspended if workload.kind == "CronJob" else workload.replicas == 0
+
+
+def workload_ref(workload: Workload) -> Ref:
+    """The workload as actions name it."""
+    meta = workload.meta
+    return Ref(workload.api_version, workload.kind, meta.namespace, meta.name, meta.uid)

@@ -1,0 +1,116 @@
+"""The Jobs of a run, described: what is the same for all of them, and how long each may take."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from lowtide_operator.api.mover import Mover, MoverSecurityContext
+from lowtide_operator.api.repository import Repository
+from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
+from lowtide_operator.planning.jobs import dead_holders
+from lowtide_operator.planning.naming import is_ours, job_labels
+from lowtide_operator.planning.observed import Identity, World
+from lowtide_operator.planning.run import Run, S
+
+ONE_NODE_MODES = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
+
+LONGEST_MARGIN = timedelta(seconds=75)
+"""A mover is told to stop this long before the deadline: its grace of a minute, and what the API takes."""
+
+SHORTEST_MOVER = timedelta(seconds=5)
+"""A mover that has less time than this is not started."""
+
+
+def describe(
+    run: Run[S],
+    purpose: Purpose,
+    name: str,
+    attempt: int,
+    *,
+    repository: Repository,
+    repository_id: str | None,
+    mover: Mover,
+    policy: str,
+    until: datetime | None = None,
+) -> MoverJob:
+    """A Job of the run; `until` is when its pods must be ending at the latest."""
+    whole = mover.deadlines.whole
+    time = whole if until is None else min(whole, until - run.now)
+    return MoverJob(
+        namespace=run.meta.namespace,
+        name=name,
+        purpose=purpose,
+        owner=run.ref,
+        labels=job_labels(purpose, run.meta.uid, run.kind, policy, attempt),
+        repository=repository,
+        repository_id=repository_id or "",
+        mover=mover,
+        active_deadline=max(1, int(time.total_seconds())),
+        elevated_allowed=run.world.elevated_allowed,
+        dead_holders=dead_holders(run),
+    )
+
+
+def movers_must_end(run: Run[S], max_downtime: timedelta) -> datetime | None:
+    """When movers that read held volumes must be told to stop, so that they are gone before maxDowntime is over."""
+    ledger = run.status.quiesce
+    if ledger is None:
+        return None
+    return ledger.deadline - min(LONGEST_MARGIN, max_downtime / 4)
+
+
+def one_at_a_time(repository: Repository, world: World) -> bool:
+    """Whether the repository is on a claim that only one node can mount, so that its movers run one after the
+    other."""
+    claim = next((claim for claim in world.claims if claim.meta.name == repository.claim_name), None)
+    return claim is not None and bool(claim.access_modes) and ONE_NODE_MODES.issuperset(claim.access_modes)
+
+
+def placement(claim: str, world: World) -> Placement:
+    """Where a mover of `claim` must run: where another pod holds it, if only one node can mount it."""
+    found = next((known for known in world.claims if known.meta.name == claim), None)
+    nodes = tuple(
+        sorted(
+            {
+                pod.node
+                for pod in world.pods
+                if claim in pod.claims and pod.node and not pod.finished and not is_ours(pod.meta.labels)
+            }
+        )
+    )
+    if found is not None and found.access_modes and ONE_NODE_MODES.issuperset(found.access_modes):
+        return Placement(required_nodes=nodes)
+    return Placement(preferred_nodes=nodes)
+
+
+def consumer_identity(claim: str, world: World) -> MoverSecurityContext:
+    """The user and groups of whoever uses the claim: a running pod, else the template of a workload that names it."""
+    pods = [pod for pod in world.pods if claim in pod.claims and not is_ours(pod.meta.labels)]
+    for pod in sorted(pods, key=lambda pod: (pod.finished, pod.meta.created, pod.meta.name)):
+        return _as_context(pod.identity)
+    for workload in world.workloads:
+        named = claim in workload.claims or any(
+            claim.startswith(f"{template}-{workload.meta.name}-") for template in workload.claim_templates
+        )
+        if named and workload.identity is not None:
+            return _as_context(workload.identity)
+    return MoverSecurityContext()
+
+
+def as_identity(context: MoverSecurityContext) -> Identity:
+    """The same, as a MoverJob carries it."""
+    return Identity(
+        user=context.run_as_user,
+        group=context.run_as_group,
+        fs_group=context.fs_group,
+        supplemental_groups=context.supplemental_groups or (),
+    )
+
+
+def _as_context(identity: Identity) -> MoverSecurityContext:
+    return MoverSecurityContext(
+        run_as_user=identity.user,
+        run_as_group=identity.group,
+        fs_group=identity.fs_group,
+        supplemental_groups=identity.supplemental_groups or None,
+    )

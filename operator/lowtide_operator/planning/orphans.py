@@ -1,0 +1,117 @@
+"""Put back what is held by a run that is gone or over: at the operator's start and at every resync, found by the
+label."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from lowtide_operator.planning.actions import Action, Announce, Plan
+from lowtide_operator.planning.hold import Hold, read_hold, workload_ref
+from lowtide_operator.planning.naming import (
+    FINALIZER,
+    HELD_LABEL,
+    HOLD_ANNOTATION,
+    RELEASED_ANNOTATION,
+    RUN_LABEL,
+    is_ours,
+)
+from lowtide_operator.planning.observed import ObservedOrphans, RestoreObject, SnapshotObject, Uid, Workload
+from lowtide_operator.planning.release import mark_removal, release_patch
+from lowtide_operator.planning.stamp import StampState, read_stamp
+from lowtide_operator.planning.users import names_a_claim
+
+YOUNG = timedelta(seconds=60)
+"""A hold younger than this is left alone where its run is not seen to be over: lists are not read at one instant."""
+
+Run = SnapshotObject | RestoreObject
+
+
+def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
+    """The releases that nobody else would do. Runs that are unfinished, and know their holds, do their own."""
+    runs: dict[Uid, Run] = {run.meta.uid: run for run in observed.snapshots}
+    runs.update({run.meta.uid: run for run in observed.restores})
+    actions: list[Action] = []
+    look_again = None
+    for workload in observed.workloads:
+        hold = read_hold(workload)
+        if hold is not None:
+            run = runs.get(hold.run)
+            if _is_managed(run, workload):
+                continue
+            if (run is None or not _over(run)) and now < hold.since + YOUNG:
+                look_again = 30.0
+                continue
+            if _half_restored(observed, workload, hold):
+                actions.append(_refuse(workload, hold))
+            elif _movers_left(observed, hold):
+                look_again = 10.0
+            else:
+                actions.append(release_patch(workload, hold, mark=False))
+        elif HELD_LABEL in workload.meta.labels or HOLD_ANNOTATION in workload.meta.annotations:
+            actions.append(_unreadable(workload))
+        elif RELEASED_ANNOTATION in workload.meta.annotations:
+            run = runs.get(Uid(workload.meta.annotations[RELEASED_ANNOTATION].rpartition(".")[0]))
+            if run is None or _over(run):
+                actions.append(mark_removal(workload))
+    return Plan(tuple(actions), look_again)
+
+
+def _over(run: Run) -> bool:
+    return run.status.end_time is not None
+
+
+def _is_managed(run: Run | None, workload: Workload) -> bool:
+    """Whether the hold's own run will end it: it is unfinished, is planned for, and has the workload in its
+    ledger."""
+    if run is None or _over(run) or (run.meta.deleted is not None and FINALIZER not in run.meta.finalizers):
+        return False
+    ledger = run.status.quiesce
+    return ledger is not None and any(entry.uid == workload.meta.uid for entry in ledger.workloads)
+
+
+def _half_restored(observed: ObservedOrphans, workload: Workload, hold: Hold) -> bool:
+    """Whether a Restore began to write a volume of this workload and never finished: starting it would lose data."""
+    written = frozenset(
+        claim.meta.name
+        for claim in observed.claims
+        if (stamp := read_stamp(claim)) is not None and stamp.run == hold.run and stamp.state is StampState.WRITING
+    )
+    return bool(written) and (hold.kind == "Restore" or names_a_claim(workload, written))
+
+
+def _movers_left(observed: ObservedOrphans, hold: Hold) -> bool:
+    return any(
+        is_ours(pod.meta.labels) and pod.meta.labels[RUN_LABEL] == hold.run and pod.claims and not pod.finished
+        for pod in observed.pods
+    )
+
+
+def release_command(workload: Workload, hold: Hold) -> str:
+    """What a person types to end the hold by hand."""
+    kind = workload.kind.lower()
+    where = f"-n {workload.meta.namespace}"
+    name = workload.meta.name
+    if hold.replicas is not None:
+        back = f"kubectl scale {kind}/{name} {where} --replicas={hold.replicas}"
+    else:
+        back = f'kubectl patch {kind}/{name} {where} -p \'{{"spec":{{"suspend":false}}}}\''
+    return (
+        f"kubectl annotate {kind}/{name} {where} {HOLD_ANNOTATION}- && "
+        f"kubectl label {kind}/{name} {where} {HELD_LABEL}- && {back}"
+    )
+
+
+def _refuse(workload: Workload, hold: Hold) -> Announce:
+    text = (
+        f"It stays down: Restore {hold.name} began to write its volumes and is gone. Restore them again, or look at "
+        f"the data, then: {release_command(workload, hold)}"
+    )
+    return Announce(workload_ref(workload), warning=True, reason="HalfRestored", message=text)
+
+
+def _unreadable(workload: Workload) -> Announce:
+    text = (
+        f"It carries a hold of Lowtide that can't be read, so nobody knows what to put back: scale it, and remove the "
+        f"label {HELD_LABEL} and the annotation {HOLD_ANNOTATION}."
+    )
+    return Announce(workload_ref(workload), warning=True, reason="HoldUnreadable", message=text)

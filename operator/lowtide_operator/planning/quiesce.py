@@ -1,0 +1,295 @@
+"""Stop the workloads that use a group's claims, by a ledger that is written before anything changes, and watch them
+while they are down.
+
+    no ledger ─ users found, none refused, no Job runs, no other run in the way ─> ledger (intent; nothing has
+    changed) ledger ─ still true in a later observation, and still no other run in the way ─> start_time, patches
+    started ─ every entry held, every pod gone, every volume unmounted ─> gone_time gone ─ watch: each hold as our
+    patch left it, and no pod came back
+
+Once start_time is written the ledger's entries never change but for their state, and nothing is patched that differs
+from them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger
+from lowtide_operator.planning.actions import PatchWorkload
+from lowtide_operator.planning.gone import came_back, in_the_way
+from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
+from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION
+from lowtide_operator.planning.observed import Uid, Workload
+from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops_something
+from lowtide_operator.planning.run import Run, S
+from lowtide_operator.planning.users import Users, find_users, pods_of, refusal_of
+
+STALE_INTENT = timedelta(seconds=60)
+"""An intent older than this is written anew before anything is stopped, so that its deadline is a whole maxDowntime
+away."""
+
+
+def quiesce(run: Run[S], settings: Quiesce, claims: frozenset[str]) -> bool:
+    """Take the next step towards a quiet group; whether it is quiet now."""
+    if not stops_something(settings.strategy):
+        run.condition("Quiesced", Truth.TRUE, "NotWanted", "Nothing was stopped: quiesce.strategy is None.")
+        return True
+    ledger = run.status.quiesce
+    if ledger is None or ledger.start_time is None:
+        _intend(run, settings, claims, ledger)
+        return False
+    if ledger.gone_time is None:
+        return _stop(run, settings, claims, ledger)
+    return True
+
+
+def watch(run: Run[S], claims: frozenset[str]) -> None:
+    """Fail the run as Inconsistent where, while the group was quiet, a pod came back or somebody changed a held
+    workload."""
+    ledger = run.status.quiesce
+    if ledger is None or ledger.gone_time is None or ledger.released_time is not None:
+        return
+    changed = [_changed(run, entry) for entry in ledger.workloads]
+    back = came_back(claims, run.world, ledger.gone_time, run.now)
+    found = [text for text in changed if text] + [f"{what} came back" for what in back]
+    if found:
+        run.fail(
+            "Inconsistent",
+            f"While the workloads were down, {'; '.join(found)}: what was captured may be no single moment's state. "
+            f"Find out who starts it, then take another Snapshot.",
+        )
+
+
+def past_deadline(run: Run[S]) -> bool:
+    """Whether maxDowntime is over while workloads are down."""
+    ledger = run.status.quiesce
+    return (
+        ledger is not None
+        and ledger.start_time is not None
+        and ledger.released_time is None
+        and run.now >= ledger.deadline
+    )
+
+
+def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: QuiesceLedger | None) -> None:
+    users = find_users(claims, settings.workloads, run.world)
+    if users.refusals:
+        run.update(quiesce=None)
+        run.condition("Quiesced", Truth.FALSE, users.refusals[0].reason, users.refusals[0].message)
+        run.fail(users.refusals[0].reason, " ".join(refusal.message for refusal in users.refusals))
+        return
+    other = first_in_the_way(run.meta, claims, frozenset(w.meta.uid for _, w in users.workloads), run.world)
+    if other is not None:
+        # Of two intents the younger yields. Beside an older one that has none yet, ours waits unwritten.
+        if ledger is None or is_older(other, run.meta):
+            run.update(quiesce=None)
+        text = f"{other.called} uses some of the same volumes and goes first."
+        run.condition("Quiesced", Truth.UNKNOWN, "WaitingForOtherRun", text)
+        run.look_again(5)
+        return
+    if users.running_jobs:
+        run.update(quiesce=None)
+        jobs = ", ".join(users.running_jobs)
+        _wait(run, "WaitingForJob", f"Job {jobs} uses a volume of the group; a Job is never stopped half-way.")
+        since = run.since("Quiesced")
+        if since is not None and run.now >= since + settings.timeout:
+            run.fail(
+                "JobRunning",
+                f"Job {jobs} still used a volume of the group after quiesce.timeout: choose a schedule at which it "
+                f"does not run, or a longer timeout.",
+            )
+        return
+    held = next((w for _, w in users.workloads if HELD_LABEL in w.meta.labels), None)
+    if held is not None:
+        run.update(quiesce=None)
+        text = f"{held.kind} {held.meta.name} is still held by a run that is not there any more, or not done."
+        _wait(run, "WaitingForRelease", text)
+        since = run.since("Quiesced")
+        if since is not None and run.now >= since + settings.timeout:
+            run.fail("WorkloadHeld", f"{text} Its annotation lowtide.dev/hold says who, and what to put back.")
+        return
+    wanted = _ledger(run, settings, users)
+    if ledger is None or ledger.workloads != wanted.workloads or run.now > _written(ledger, settings) + STALE_INTENT:
+        run.update(quiesce=wanted)
+        run.condition("Quiesced", Truth.FALSE, "Intended", "What will be stopped is written down; nothing is yet.")
+        run.look_again(1)
+        return
+    run.update(quiesce=ledger.model_copy(update={"start_time": run.now}))
+    run.condition("Quiesced", Truth.FALSE, "Stopping", f"Stopping {_names(ledger)}.")
+    _patch_next(run, claims)
+
+
+def _written(ledger: QuiesceLedger, settings: Quiesce) -> datetime:
+    return ledger.deadline - settings.max_downtime
+
+
+def _wait(run: Run[S], reason: str, message: str) -> None:
+    run.condition("Quiesced", Truth.FALSE, reason, message)
+    run.look_again(5)
+
+
+def _ledger(run: Run[S], settings: Quiesce, users: Users) -> QuiesceLedger:
+    entries = tuple(
+        LedgerEntry(
+            api_version=workload.api_version,
+            kind=workload.kind,
+            name=workload.meta.name,
+            uid=workload.meta.uid,
+            order=order,
+            replicas=None if workload.kind == "CronJob" else workload.replicas or 0,
+            suspend=workload.suspended if workload.kind == "CronJob" else None,
+        )
+        for order, workload in users.workloads
+    )
+    return QuiesceLedger(
+        attempt=max(1, run.status.attempt), deadline=run.now + settings.max_downtime, workloads=entries
+    )
+
+
+def _stop(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: QuiesceLedger) -> bool:
+    _patch_next(run, claims)
+    if run.failing:
+        return False
+    ledger = run.status.quiesce or ledger
+    if ledger.start_time is not None and run.now >= ledger.start_time + settings.timeout:
+        what = _remaining(run, claims, ledger)
+        if what:
+            run.fail(
+                "QuiesceTimeout",
+                f"Within quiesce.timeout these did not go: {', '.join(what)}. Look why they take so long to end, or "
+                f"allow more time.",
+            )
+            return False
+    waits = [entry for entry in ledger.workloads if entry.state is not HeldState.HELD]
+    what = _remaining(run, claims, ledger)
+    if waits or what:
+        names = ", ".join(what or [f"{entry.kind} {entry.name}" for entry in waits])
+        run.condition("Quiesced", Truth.FALSE, "Stopping", f"Waiting until these are gone: {names}.")
+        run.look_again(5)
+        return False
+    run.update(quiesce=ledger.model_copy(update={"gone_time": run.now}))
+    run.condition("Quiesced", Truth.TRUE, "Gone", f"No pod has a volume of the group mounted; down: {_names(ledger)}.")
+    return True
+
+
+def _remaining(run: Run[S], claims: frozenset[str], ledger: QuiesceLedger) -> tuple[str, ...]:
+    stopped = frozenset(Uid(entry.uid) for entry in ledger.workloads)
+    pods = {f"pod {pod.meta.name}" for pod in pods_of(stopped, run.world)}
+    return tuple(sorted(pods.union(in_the_way(claims, run.world, run.now))))
+
+
+def _patch_next(run: Run[S], claims: frozenset[str]) -> None:
+    """Note which entries are held, and patch those of the lowest order that is not done; later orders wait for its
+    pods."""
+    ledger = run.status.quiesce
+    if ledger is None:
+        return
+    entries = tuple(_noted(run, entry) for entry in ledger.workloads)
+    run.update(quiesce=ledger.model_copy(update={"workloads": entries}))
+    if run.failing:
+        return
+    for order in sorted({entry.order for entry in entries}):
+        group = [entry for entry in entries if entry.order == order]
+        for entry in group:
+            if entry.state is HeldState.PLANNED:
+                _patch(run, entry, ledger)
+        uids = frozenset(Uid(entry.uid) for entry in group)
+        if any(entry.state is not HeldState.HELD for entry in group) or pods_of(uids, run.world):
+            return
+
+
+def _noted(run: Run[S], entry: LedgerEntry) -> LedgerEntry:
+    """The entry with what is seen of its workload. Fails the run where somebody else changed it."""
+    called = f"{entry.kind} {entry.name}"
+    workload = find_workload(run, entry)
+    if workload is None:
+        run.fail("WorkloadChanged", f"{called} was deleted or replaced while it was being stopped.")
+        return entry.model_copy(update={"state": HeldState.GONE})
+    if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
+        run.fail("WorkloadReleased", f"{called} was released already: it is not stopped a second time by the same run.")
+        return entry
+    hold = read_hold(workload)
+    if hold is not None and hold.run == run.meta.uid:
+        if entry.state is HeldState.HELD:
+            changed = _changed(run, entry)
+            if changed:
+                run.fail("WorkloadChanged", f"While it was being stopped, {changed}: its new state is left as it is.")
+            return entry
+        if not is_down(workload) or not hold.generation <= workload.meta.generation <= hold.generation + 1:
+            run.fail("WorkloadChanged", f"{called} was changed by someone else right after it was stopped.")
+            return entry
+        return entry.model_copy(
+            update={"state": HeldState.HELD, "generation_held": workload.meta.generation, "held_at": hold.since}
+        )
+    if entry.state is HeldState.HELD:
+        run.fail("WorkloadChanged", f"The hold on {called} was removed by someone else: its state is left as it is.")
+    return entry
+
+
+def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
+    called = f"{entry.kind} {entry.name}"
+    workload = find_workload(run, entry)
+    if workload is None:
+        return
+    refusal = refusal_of(workload)
+    if refusal is not None:
+        run.fail(refusal.reason, refusal.message)
+        return
+    if HELD_LABEL in workload.meta.labels or HOLD_ANNOTATION in workload.meta.annotations:
+        run.fail("WorkloadHeld", f"{called} carries a hold that is not this run's: look who holds it.")
+        return
+    seen = workload.suspended if entry.kind == "CronJob" else workload.replicas
+    if seen != (entry.suspend if entry.kind == "CronJob" else entry.replicas):
+        run.fail("WorkloadChanged", f"{called} was scaled by someone else while the run was about to stop it.")
+        return
+    if run.now >= ledger.deadline:
+        run.fail("MaxDowntimeExceeded", f"The time for stopping {called} is over: nothing more is stopped.")
+        return
+    hold = Hold(
+        kind=run.kind,
+        name=run.meta.name,
+        run=run.meta.uid,
+        attempt=ledger.attempt,
+        since=run.now,
+        until=ledger.deadline,
+        replicas=entry.replicas,
+        suspend=entry.suspend,
+        generation=workload.meta.generation,
+    )
+    run.do(
+        PatchWorkload(
+            workload_ref(workload),
+            workload.meta.resource_version,
+            labels={HELD_LABEL: run.meta.uid},
+            annotations={HOLD_ANNOTATION: hold.text()},
+            replicas=None if entry.kind == "CronJob" else 0,
+            suspend=True if entry.kind == "CronJob" else None,
+        )
+    )
+    run.look_again(2)
+
+
+def find_workload(run: Run[S], entry: LedgerEntry) -> Workload | None:
+    """The workload of the entry, as long as it is the same object."""
+    return next((w for w in run.world.workloads if w.kind == entry.kind and w.meta.uid == entry.uid), None)
+
+
+def _changed(run: Run[S], entry: LedgerEntry) -> str:
+    """How a held workload differs from what our patch left; "" if it does not."""
+    called = f"{entry.kind} {entry.name}"
+    workload = find_workload(run, entry)
+    if workload is None:
+        return f"{called} was deleted or replaced"
+    hold = read_hold(workload)
+    if hold is None or hold.run != run.meta.uid:
+        return f"the hold on {called} was removed"
+    if not is_down(workload):
+        return f"{called} was started by someone else"
+    if workload.meta.generation != entry.generation_held:
+        return f"{called} was edited"
+    return ""
+
+
+def _names(ledger: QuiesceLedger) -> str:
+    return ", ".join(f"{entry.kind} {entry.name}" for entry in ledger.workloads) or "nothing uses the volumes"

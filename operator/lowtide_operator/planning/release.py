@@ -1,0 +1,146 @@
+"""Put back what a run stopped: one way, once, and only where the hold is still its own.
+
+Movers that have the volumes end first. What a person changed meanwhile stays as it is. Every workload that is put
+back keeps the mark `<run uid>.<attempt>` until the run is terminal, so that a stale observation can never stop it
+again.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.quiesce import HeldState, LedgerEntry, QuiesceLedger
+from lowtide_operator.planning.actions import PatchWorkload, Purpose
+from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
+from lowtide_operator.planning.jobs import end_jobs
+from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, released_mark
+from lowtide_operator.planning.observed import Workload
+from lowtide_operator.planning.quiesce import find_workload
+from lowtide_operator.planning.run import Run, S
+
+VOLUME_PURPOSES = frozenset({Purpose.BACKUP.value, Purpose.RESTORE.value, Purpose.LOOKUP.value})
+
+SETTLE_FOR = timedelta(minutes=10)
+"""How long workloads may take to be ready again before the run goes on without them."""
+
+LOST_MOVER = timedelta(minutes=2)
+"""How long after its grace a reading mover that does not go away (its node is lost) may keep workloads down."""
+
+
+def release(run: Run[S]) -> bool:
+    """Take the next step towards running workloads; whether everything is put back."""
+    ledger = run.status.quiesce
+    if ledger is None or ledger.released_time is not None:
+        return True
+    if ledger.start_time is None:
+        run.update(quiesce=None)
+        return True
+    if not end_jobs(run, VOLUME_PURPOSES, lost_after=LOST_MOVER):
+        run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that still have the volumes are being ended.")
+        run.look_again(5)
+        return False
+    entries = tuple(_put_back(run, entry, ledger) for entry in ledger.workloads)
+    done = all(entry.state is not HeldState.HELD for entry in entries)
+    changes: dict[str, object] = {"workloads": entries}
+    if done:
+        changes["released_time"] = run.now
+    run.update(quiesce=ledger.model_copy(update=changes))
+    if not done:
+        run.condition("Released", Truth.FALSE, "Releasing", "The workloads are being put back.")
+        run.look_again(2)
+        return False
+    overridden = ", ".join(f"{e.kind} {e.name}" for e in entries if e.state is HeldState.OVERRIDDEN)
+    run.condition(
+        "Released",
+        Truth.TRUE,
+        "Released",
+        f"Left as someone else set it meanwhile: {overridden}." if overridden else "All workloads were put back.",
+    )
+    return True
+
+
+def settle(run: Run[S]) -> bool:
+    """Wait until what was put back is ready again; whether it is, or waiting is over. Notes the downtime."""
+    ledger = run.status.quiesce
+    if ledger is None or ledger.released_time is None or ledger.start_time is None or ledger.ready_time is not None:
+        return True
+    waiting = [
+        f"{entry.kind} {entry.name}"
+        for entry in ledger.workloads
+        if entry.state is HeldState.RELEASED and not _ready(find_workload(run, entry))
+    ]
+    over = ledger.released_time + SETTLE_FOR
+    if waiting and run.now < over:
+        run.look_again_at(over)
+        run.look_again(15)
+        return False
+    run.update(
+        quiesce=ledger.model_copy(update={"ready_time": run.now}),
+        downtime=run.now - ledger.start_time,
+    )
+    if waiting:
+        names = ", ".join(waiting)
+        run.condition("Released", Truth.TRUE, "NotReadyAgain", f"Put back, but still not ready: {names}.")
+    return True
+
+
+def clear_marks(run: Run[S]) -> None:
+    """Remove this run's released marks: the run is terminal, and its end is written."""
+    for workload in run.world.workloads:
+        if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
+            run.do(mark_removal(workload))
+
+
+def mark_removal(workload: Workload) -> PatchWorkload:
+    """The patch that removes a released mark: its run is over."""
+    return PatchWorkload(
+        workload_ref(workload),
+        workload.meta.resource_version,
+        annotations={RELEASED_ANNOTATION: None},
+        release=True,
+    )
+
+
+def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkload:
+    """The patch that ends `hold`: the count goes back only where the workload is still down."""
+    down = is_down(workload)
+    return PatchWorkload(
+        workload_ref(workload),
+        workload.meta.resource_version,
+        labels={HELD_LABEL: None},
+        annotations={
+            HOLD_ANNOTATION: None,
+            RELEASED_ANNOTATION: released_mark(hold.run, hold.attempt) if mark else None,
+        },
+        replicas=hold.replicas if down and hold.replicas else None,
+        suspend=False if down and hold.suspend is False else None,
+        release=True,
+    )
+
+
+def _put_back(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> LedgerEntry:
+    """Patch the entry's workload where it is still ours; the entry as it is seen now (HELD while a patch is under
+    way)."""
+    workload = find_workload(run, entry)
+    if workload is None:
+        return entry.model_copy(update={"state": HeldState.GONE})
+    hold = read_hold(workload)
+    if hold is not None and hold.run == run.meta.uid:
+        run.do(release_patch(workload, hold, mark=True))
+        return entry.model_copy(update={"state": HeldState.HELD, "generation_held": entry.generation_held})
+    if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
+        if entry.state is HeldState.RELEASED:
+            return entry
+        return entry.model_copy(update={"state": HeldState.RELEASED, "released_at": run.now})
+    if entry.state is HeldState.HELD:
+        return entry.model_copy(
+            update={"state": HeldState.OVERRIDDEN, "message": "Someone else removed the hold; it is left as it is."}
+        )
+    return entry
+
+
+def _ready(workload: Workload | None) -> bool:
+    if workload is None or workload.replicas is None:
+        return True
+    return workload.ready >= workload.replicas and workload.observed_generation >= workload.meta.generation

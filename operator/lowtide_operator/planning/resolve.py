@@ -1,0 +1,187 @@
+"""Decide whether a Snapshot may start a run, and copy what the run goes by: later steps read nothing else of the
+policy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from lowtide_operator.api import BackupPolicySpec, SnapshotSpec, SnapshotStatus
+from lowtide_operator.api.mover import Mover, Privilege
+from lowtide_operator.api.policy import LabelSelector, SelectorOperator, SelectorRequirement
+from lowtide_operator.api.quiesce import QuiesceStrategy
+from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedVolume
+from lowtide_operator.api.values import parse_time
+from lowtide_operator.planning.movers import consumer_identity
+from lowtide_operator.planning.naming import SLOT_ANNOTATION, is_ours
+from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
+from lowtide_operator.planning.run import Run
+
+POLICY_WAIT = timedelta(minutes=5)
+"""How long a Snapshot made by hand waits for its policy to appear: they may come from one file."""
+
+MAX_CLAIMS = 64
+
+
+def slot_of(meta: Meta) -> datetime | None:
+    """The slot that a Snapshot was made for: its annotation, else the end of its name; None where neither says
+    one."""
+    try:
+        return parse_time(meta.annotations[SLOT_ANNOTATION])
+    except (KeyError, ValueError):
+        pass
+    match = re.search(r"-(\d{12})$", meta.name)
+    try:
+        return datetime.strptime(match[1], "%Y%m%d%H%M").replace(tzinfo=UTC) if match else None
+    except ValueError:
+        return None
+
+
+def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
+    """Start the run by writing what it goes by; whether that was done before."""
+    if run.status.resolved is not None:
+        return True
+    policy = next((found for found in run.world.policies if found.meta.name == spec.policy_name), None)
+    if policy is None or policy.meta.deleted is not None:
+        _without_policy(run, spec)
+        return False
+    if policy.spec is None:
+        run.fail("PolicyInvalid", f"BackupPolicy {spec.policy_name} can't be read: {policy.invalid}")
+        return False
+    start_by = None
+    if spec.origin is Origin.SCHEDULE:
+        slot = slot_of(run.meta)
+        if slot is None:
+            run.fail("SlotUnknown", "It says that a schedule made it, and not for which slot: it is never started.")
+            return False
+        start_by = slot + policy.spec.starting_deadline
+        if run.now > start_by:
+            run.fail(
+                "DeadlinePassed",
+                "Its slot's startingDeadline is over, it starts no run: take one by hand, or wait for the next slot.",
+            )
+            return False
+    claims = select_claims(run, policy.spec)
+    if run.failing:
+        return False
+    _check_claims(run, policy.spec, claims)
+    check_privilege(run, policy.spec.mover)
+    if run.failing:
+        return False
+    run.update(start_time=run.now, attempt=1, resolved=_resolved(policy, policy.spec, claims, run.world, start_by))
+    run.waiting("Preflight", "The repository is being opened before anything is stopped.")
+    run.look_again(1)
+    return False
+
+
+def select_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec) -> tuple[Claim, ...]:
+    """The claims of the group, by name. Fails the run where there is none, or one that is named does not exist."""
+    present = {claim.meta.name: claim for claim in run.world.claims}
+    if spec.volumes.claims is not None:
+        missing = [name for name in spec.volumes.claims if name not in present]
+        if missing:
+            run.fail(
+                "ClaimMissing",
+                f"There is no PersistentVolumeClaim {', '.join(missing)} in this namespace: correct volumes.claims.",
+            )
+        return tuple(present[name] for name in sorted(spec.volumes.claims) if name in present)
+    selector = spec.volumes.selector
+    found = tuple(
+        claim
+        for name, claim in sorted(present.items())
+        if selector is not None and name not in spec.volumes.exclude and matches(selector, claim.meta.labels)
+    )
+    if not found:
+        run.fail("NoClaims", "The policy's selector finds no PersistentVolumeClaim: correct volumes.selector.")
+    if len(found) > MAX_CLAIMS:
+        run.fail("TooManyClaims", f"The selector finds {len(found)} claims, and a group has at most {MAX_CLAIMS}.")
+    return found
+
+
+def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether the labels meet everything that the selector says."""
+    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
+        _meets(requirement, labels) for requirement in selector.match_expressions
+    )
+
+
+def check_privilege(run: Run[SnapshotStatus], mover: Mover) -> None:
+    """Fail the run where its movers would need a right that nobody granted to the namespace."""
+    if mover.privilege is Privilege.ELEVATED and not run.world.elevated_allowed:
+        run.fail(
+            "PrivilegeNotAllowed",
+            "mover.privilege is Elevated, which a cluster administrator allows by annotating the namespace with "
+            'lowtide.dev/privileged-movers: "true".',
+        )
+
+
+def _meets(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case SelectorOperator.IN:
+            return value in requirement.values
+        case SelectorOperator.NOT_IN:
+            return value not in requirement.values
+        case SelectorOperator.EXISTS:
+            return value is not None
+        case SelectorOperator.DOES_NOT_EXIST:
+            return value is None
+
+
+def _without_policy(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
+    text = f"There is no BackupPolicy {spec.policy_name} in this namespace."
+    if spec.origin is Origin.MANUAL and run.now < run.meta.created + POLICY_WAIT:
+        run.waiting("PolicyNotFound", f"{text} It is waited for.")
+        run.look_again_at(run.meta.created + POLICY_WAIT)
+        run.look_again(5)
+    else:
+        run.fail("PolicyNotFound", f"{text} Make it, then another Snapshot.")
+
+
+def _check_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec, claims: tuple[Claim, ...]) -> None:
+    for claim in claims:
+        name = claim.meta.name
+        if claim.meta.deleted is not None:
+            run.fail("ClaimDeleting", f"PersistentVolumeClaim {name} is being deleted: take it out of the group.")
+        elif claim.phase != "Bound":
+            run.fail(
+                "ClaimUnbound",
+                f"PersistentVolumeClaim {name} is {claim.phase or 'not bound'}: it holds no data yet, and a mover "
+                f"never binds one. Start the workload that uses it, or take it out of the group.",
+            )
+        elif claim.volume_mode != "Filesystem":
+            run.fail("BlockVolume", f"PersistentVolumeClaim {name} is a block volume: capture Direct reads files only.")
+        elif name == spec.repository.claim_name:
+            run.fail("RepositoryInGroup", f"PersistentVolumeClaim {name} holds the repository: exclude it.")
+        elif spec.quiesce.strategy is QuiesceStrategy.NONE and "ReadWriteOncePod" in claim.access_modes:
+            user = next((p for p in run.world.pods if name in p.claims and not is_ours(p.meta.labels)), None)
+            if user is not None:
+                run.fail(
+                    "ClaimInUse",
+                    f"PersistentVolumeClaim {name} is ReadWriteOncePod and pod {user.meta.name} has it: only "
+                    f"quiesce.strategy ScaleDown lets a mover read it.",
+                )
+
+
+def _resolved(
+    policy: PolicyObject, spec: BackupPolicySpec, claims: tuple[Claim, ...], world: World, start_by: datetime | None
+) -> Resolved:
+    return Resolved(
+        policy_uid=policy.meta.uid,
+        policy_generation=policy.meta.generation,
+        start_by=start_by,
+        repository=spec.repository,
+        volumes=tuple(
+            ResolvedVolume(
+                claim=claim.meta.name,
+                uid=claim.meta.uid,
+                volume_name=claim.volume,
+                identity=consumer_identity(claim.meta.name, world),
+            )
+            for claim in claims
+        ),
+        capture=spec.capture,
+        quiesce=spec.quiesce,
+        mover=spec.mover,
+    )

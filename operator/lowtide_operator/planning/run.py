@@ -1,0 +1,134 @@
+"""The draft of one plan for one run (a Snapshot or a Restore): its status as it becomes, and the effects that follow
+it.
+
+Planners change a draft step by step and then ask it for the plan. It keeps the two rules that make a killed operator
+harmless: the status is written before the effects that it announces, and a plan with effects but no news first checks
+that its observation is not stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from lowtide_operator.api import RestoreStatus, SnapshotStatus
+from lowtide_operator.api.conditions import Truth, find, with_condition, without_condition
+from lowtide_operator.api.jobs import Failure
+from lowtide_operator.planning.actions import Action, CheckUnchanged, Plan, Ref, SetFinalizers, WriteStatus
+from lowtide_operator.planning.naming import API_VERSION
+from lowtide_operator.planning.observed import Meta, World
+
+S = TypeVar("S", SnapshotStatus, RestoreStatus)
+
+MAX_TEXT = 1000
+"""Characters of a failure's message; the API allows 1024."""
+
+
+@dataclass(slots=True)
+class Run(Generic[S]):
+    """A draft. `status` starts as what was observed; `known` is its JSON, or None where the object had none."""
+
+    kind: str
+    meta: Meta
+    world: World
+    now: datetime
+    status: S
+    known: Mapping[str, Any] | None
+    effects: list[Action] = field(default_factory=list)
+    look_again_in: float | None = None
+    _finalizers: tuple[str, ...] | None = None
+
+    @property
+    def ref(self) -> Ref:
+        """This run, as actions name it."""
+        return Ref(API_VERSION, self.kind, self.meta.namespace, self.meta.name, self.meta.uid)
+
+    @property
+    def failing(self) -> bool:
+        """Whether it is certain that this run fails."""
+        return self.status.failure is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is terminal: nothing is held, and all that was to be known is in its status."""
+        return self.status.end_time is not None
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the status."""
+        self.status = self.status.model_copy(update=changes)
+
+    def condition(self, kind: str, truth: Truth, reason: str, message: str) -> None:
+        """Set one condition; its time changes with its status only."""
+        self.update(
+            conditions=with_condition(
+                self.status.conditions, kind, truth, reason, message, now=self.now, generation=self.meta.generation
+            )
+        )
+
+    def no_condition(self, kind: str) -> None:
+        """Remove a condition that is shown only while it is true."""
+        self.update(conditions=without_condition(self.status.conditions, kind))
+
+    def since(self, kind: str) -> datetime | None:
+        """When the condition took its present status."""
+        found = find(self.status.conditions, kind)
+        return found.last_transition_time if found is not None else None
+
+    def fail(self, reason: str, message: str) -> None:
+        """Decide that the run fails. The first reason stays; workloads are put back before the run ends."""
+        if self.status.failure is None:
+            text = message if len(message) <= MAX_TEXT else message[: MAX_TEXT - 1] + "…"
+            self.update(failure=Failure(reason=reason, message=text, time=self.now))
+
+    def waiting(self, reason: str, message: str) -> None:
+        """Say what the run is doing: Ready is not known yet, Reconciling is true."""
+        self.condition("Ready", Truth.FALSE if self.failing else Truth.UNKNOWN, reason, message)
+        self.condition("Reconciling", Truth.TRUE, reason, message)
+
+    def do(self, action: Action) -> None:
+        """Add an effect, once."""
+        if action not in self.effects:
+            self.effects.append(action)
+
+    def set_finalizers(self, finalizers: tuple[str, ...]) -> None:
+        """Make these the finalizers; it is the plan's last act, since it changes the object's resourceVersion."""
+        self._finalizers = finalizers
+
+    def look_again(self, seconds: float) -> None:
+        """Plan again after `seconds` at the latest, even if nothing is reported."""
+        seconds = max(1.0, seconds)
+        if self.look_again_in is None or seconds < self.look_again_in:
+            self.look_again_in = seconds
+
+    def look_again_at(self, moment: datetime) -> None:
+        """Plan again at `moment` at the latest."""
+        self.look_again((moment - self.now) / timedelta(seconds=1))
+
+    def plan(self) -> Plan:
+        """What to do. Empty for a run of which nothing is left to do."""
+        if self._finalizers is not None and self._finalizers != self.meta.finalizers:
+            # A write of the status moves the resourceVersion: finalizers change in a plan of their own, after it.
+            if not self._news and not self.effects:
+                return Plan(
+                    (SetFinalizers(self.ref, self.meta.resource_version, self._finalizers),), 1.0, self.status.to_body()
+                )
+            self.look_again(1)
+        actions: tuple[Action, ...] = tuple(self.effects)
+        if self._news:
+            actions = (WriteStatus(self.ref, self.meta.resource_version, self.status.to_body()), *actions)
+        elif actions:
+            actions = (CheckUnchanged(self.ref, self.meta.resource_version), *actions)
+        return Plan(actions, self.look_again_in, self.status.to_body())
+
+    @property
+    def _news(self) -> bool:
+        if self.known is None and self.status == type(self.status)():
+            return False
+        return self.status.to_body() != self.known
+
+
+def whole_seconds(moment: datetime) -> datetime:
+    """`moment` as the API stores it."""
+    return moment.replace(microsecond=0)

@@ -1,0 +1,257 @@
+"""The planner of a Snapshot: one run over a group of volumes, step by step, each derived from what is observed.
+
+    resolve ─> finalizer ─> preflight ─> quiesce ─> capture ─> release ─> settle ─> verdict ─> end └────────────── a
+    failure anywhere ──────────────> end movers ─> release ─> settle ─> end
+
+A step that is not done stops the plan there; the next observation goes on from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from lowtide_engine.contract import Result
+from lowtide_operator.api import SnapshotSpec, SnapshotStatus
+from lowtide_operator.api.conditions import Truth, find, is_true
+from lowtide_operator.api.jobs import JobRecord
+from lowtide_operator.api.snapshot import Resolved, VolumeOutcome
+from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
+from lowtide_operator.planning.capture import capture
+from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
+from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.movers import describe
+from lowtide_operator.planning.naming import FINALIZER, run_tags
+from lowtide_operator.planning.observed import ObservedSnapshot
+from lowtide_operator.planning.quiesce import past_deadline, quiesce
+from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
+from lowtide_operator.planning.resolve import resolve
+from lowtide_operator.planning.run import Run, whole_seconds
+
+STEPS = ("Quiesced", "Captured", "Released", "Uploaded", "Verified", "Ready")
+
+
+def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:
+    """What to do next for a Snapshot. The empty plan once it is terminal, and nothing of its run is left behind."""
+    snapshot = observed.snapshot
+    run = Run(
+        kind="Snapshot",
+        meta=snapshot.meta,
+        world=observed.world,
+        now=whole_seconds(now),
+        status=snapshot.status,
+        known=None if snapshot.fresh else snapshot.status.to_body(),
+    )
+    run.update(observed_generation=snapshot.meta.generation)
+    if snapshot.meta.deleted is not None:
+        plan_deletion(run, snapshot.spec)
+        return run.plan()
+    _begin(run)
+    if run.ended:
+        _tidy(run, snapshot.spec)
+        return run.plan()
+    if snapshot.spec is None:
+        run.fail("InvalidSpec", f"The Snapshot can't be read: {snapshot.invalid}")
+    if past_deadline(run) and not is_true(run.status.conditions, "Captured"):
+        run.fail(
+            "MaxDowntimeExceeded",
+            "The volumes were not read within maxDowntime, and the workloads start again: allow more, or read less.",
+        )
+    if not run.failing and snapshot.spec is not None:
+        _advance(run, snapshot.spec)
+    if run.failing:
+        _unwind(run)
+    ledger = run.status.quiesce
+    if ledger is not None and ledger.released_time is None:
+        run.look_again_at(ledger.deadline)
+    delete_ended(run)
+    return run.plan()
+
+
+def _begin(run: Run[SnapshotStatus]) -> None:
+    for kind in STEPS:
+        if find(run.status.conditions, kind) is None:
+            run.condition(kind, Truth.UNKNOWN, "NotStarted", "Not started yet.")
+
+
+def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
+    """Go as far as what is observed allows."""
+    if not resolve(run, spec):
+        return
+    resolved = run.status.resolved
+    if resolved is None:
+        return
+    if FINALIZER not in run.meta.finalizers:
+        run.set_finalizers((*run.meta.finalizers, FINALIZER))
+        return
+    ledger = run.status.quiesce
+    if ledger is None or ledger.start_time is None:
+        if (
+            resolved.start_by is not None
+            and run.now > resolved.start_by
+            and not is_true(run.status.conditions, "Captured")
+        ):
+            run.fail(
+                "DeadlinePassed",
+                "Nothing could be stopped before the slot's startingDeadline was over, so the run is not started: "
+                f"{_last_word(run)}",
+            )
+            return
+        if not _preflight(run, spec, resolved):
+            return
+        resolved = run.status.resolved or resolved
+    if not is_true(run.status.conditions, "Captured"):
+        run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
+        if not quiesce(run, resolved.quiesce, frozenset(volume.claim for volume in resolved.volumes)):
+            return
+        run.waiting("Capturing", "The volumes are being read.")
+        if not capture(run, spec, resolved):
+            return
+    run.waiting("Releasing", "The workloads are being started again.")
+    if not _released(run):
+        return
+    run.waiting("Concluding", "The group is being declared complete.")
+    if not _verdict(run, spec, resolved):
+        return
+    _succeed(run)
+
+
+def _preflight(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
+    """Prove that the repository can be opened and locked, before anything is stopped."""
+
+    def build(name: str, attempt: int) -> MoverJob:
+        return replace(_job(run, spec, resolved, Purpose.PREFLIGHT, name, attempt), create=True)
+
+    def keep_id(record: JobRecord, result: Result) -> None:
+        if record.outcome in GOOD and result.repository_id:
+            run.update(resolved=resolved.model_copy(update={"repository_id": result.repository_id}))
+
+    record = drive(
+        run,
+        Task(
+            Purpose.PREFLIGHT,
+            resolved.mover,
+            build,
+            expected_repository=resolved.repository_id or "",
+            on_result=keep_id,
+        ),
+    )
+    if record is None:
+        running = next((job for job in run.status.jobs if job.outcome is None), None)
+        said = f" ({running.message})" if running is not None and running.message else ""
+        run.waiting("Preflight", f"The repository is being opened before anything is stopped{said}.")
+        return False
+    if record.outcome in GOOD and run.status.resolved is not None and run.status.resolved.repository_id:
+        return True
+    run.fail(
+        record.reason or "PreflightFailed",
+        f"The repository can't be used, so nothing was stopped: {record.message or 'it has no id.'}",
+    )
+    return False
+
+
+def _released(run: Run[SnapshotStatus]) -> bool:
+    """Put everything back and wait until it is ready."""
+    if not release(run):
+        return False
+    if run.status.quiesce is None and not is_true(run.status.conditions, "Released"):
+        run.condition("Released", Truth.TRUE, "NothingHeld", "Nothing was stopped.")
+    return settle(run)
+
+
+def _verdict(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
+    """Name the members of the group in a snapshot of its own: only then is the group good."""
+    members = tuple(volume.snapshot_id for volume in run.status.volumes if volume.snapshot_id)
+    tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid)
+
+    def build(name: str, attempt: int) -> MoverJob:
+        job = _job(run, spec, resolved, Purpose.VERDICT, name, attempt)
+        return replace(job, snapshot_ids=members, host=run.meta.namespace, tags=(*tags, *spec.tags))
+
+    record = drive(run, Task(Purpose.VERDICT, resolved.mover, build, expected_repository=resolved.repository_id or ""))
+    if record is None:
+        return False
+    if record.outcome not in GOOD or not record.snapshot_ids:
+        run.fail("VerdictFailed", f"All volumes are stored, but the group was not declared complete: {record.message}")
+        return False
+    run.update(verdict_snapshot_id=record.snapshot_ids[-1])
+    return True
+
+
+def _succeed(run: Run[SnapshotStatus]) -> None:
+    volumes = run.status.volumes
+    partial = [volume.claim for volume in volumes if volume.outcome is VolumeOutcome.PARTIAL]
+    run.update(
+        end_time=run.now,
+        files=sum(volume.files or 0 for volume in volumes),
+        bytes=sum(volume.bytes or 0 for volume in volumes),
+        added_bytes=sum(volume.added_bytes or 0 for volume in volumes),
+    )
+    if partial:
+        run.condition("Ready", Truth.TRUE, "Partial", f"It can be restored; files are missing of {', '.join(partial)}.")
+    else:
+        run.condition("Ready", Truth.TRUE, "Complete", "All volumes are stored and can be restored as one group.")
+    run.no_condition("Reconciling")
+
+
+def _unwind(run: Run[SnapshotStatus]) -> None:
+    """The way out of a run that fails: movers end, workloads come back, and then it is said why."""
+    failure = run.status.failure
+    if failure is None:
+        return
+    run.waiting(failure.reason, failure.message)
+    if not end_jobs(run, frozenset(purpose.value for purpose in Purpose), lost_after=LOST_MOVER):
+        if _holds(run):
+            run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that have the volumes are being ended.")
+        return
+    if not _released(run):
+        return
+    for kind in ("Quiesced", "Captured", "Uploaded"):
+        if not is_true(run.status.conditions, kind):
+            run.condition(kind, Truth.FALSE, failure.reason, failure.message)
+    run.condition("Ready", Truth.FALSE, failure.reason, failure.message)
+    run.condition("Stalled", Truth.TRUE, failure.reason, failure.message)
+    run.no_condition("Reconciling")
+    run.update(end_time=run.now, start_time=run.status.start_time or run.now)
+
+
+def _tidy(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
+    """Remove what a terminal run left: Jobs whose results are stored, marks, and a finalizer that nothing needs."""
+    delete_ended(run)
+    clear_marks(run)
+    if any_left(run):
+        run.look_again(30)
+    wanted = tuple(name for name in run.meta.finalizers if name != FINALIZER)
+    if keep_finalizer(run, spec):
+        wanted = (*wanted, FINALIZER)
+    if set(wanted) != set(run.meta.finalizers):
+        run.set_finalizers(wanted)
+
+
+def _holds(run: Run[SnapshotStatus]) -> bool:
+    ledger = run.status.quiesce
+    return ledger is not None and ledger.start_time is not None and ledger.released_time is None
+
+
+def _last_word(run: Run[SnapshotStatus]) -> str:
+    quiesced = find(run.status.conditions, "Quiesced")
+    ready = find(run.status.conditions, "Ready")
+    for condition in (quiesced, ready):
+        if condition is not None and condition.reason != "NotStarted":
+            return condition.message
+    return "the operator did not run."
+
+
+def _job(
+    run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, purpose: Purpose, name: str, attempt: int
+) -> MoverJob:
+    return describe(
+        run,
+        purpose,
+        name,
+        attempt,
+        repository=resolved.repository,
+        repository_id=resolved.repository_id,
+        mover=resolved.mover,
+        policy=spec.policy_name,
+    )
