@@ -1,0 +1,218 @@
+"""Reads what a plan is made from, live, and hands it over as frozen values.
+
+The run itself is read first, everything else after it: what a plan rests on is never older than the resourceVersion
+that guards its writes. Any read that fails fails the whole: an empty field would look like a cluster in which nothing
+is left to put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.errors import ClusterError
+from lowtide_operator.cluster.kinds import Kind
+from lowtide_operator.cluster.protocol import Cluster, Manifest
+from lowtide_operator.planning import naming
+from lowtide_operator.planning.observed import (
+    ObservedOrphans,
+    ObservedPolicy,
+    ObservedRestore,
+    ObservedSnapshot,
+    RestoreObject,
+    SnapshotObject,
+    World,
+)
+from lowtide_operator.reconcile import parse
+from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
+
+T = TypeVar("T")
+
+MOVER = "mover"
+PRIVILEGED_ANNOTATION = "lowtide.dev/privileged-movers"
+AT_ONCE = 8
+LOG_LINES = 20
+LOG_BYTES = 16 * 1024
+TEMPLATED = (
+    kinds.DEPLOYMENT,
+    kinds.STATEFUL_SET,
+    kinds.REPLICA_SET,
+    kinds.DAEMON_SET,
+    kinds.REPLICATION_CONTROLLER,
+    kinds.JOB,
+    kinds.CRON_JOB,
+)
+OURS = (kinds.BACKUP_POLICY, kinds.SNAPSHOT, kinds.RESTORE)
+HOLDABLE = (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.REPLICA_SET, kinds.CRON_JOB)
+
+Observed = ObservedPolicy | ObservedSnapshot | ObservedRestore | ObservedOrphans
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was read: the planner's input, the object's own JSON (None for orphans), and the API server's time then."""
+
+    observed: Observed
+    body: Manifest | None
+    now: datetime
+
+
+class Gatherer:
+    """Reads for all subjects. `cluster_uid` is what tags and lock holders carry."""
+
+    def __init__(self, cluster: Cluster, cluster_uid: str) -> None:
+        self._cluster = cluster
+        self._cluster_uid = cluster_uid
+        self._parsed: dict[str, tuple[str, Any]] = {}
+
+    async def gather(self, key: Key) -> Gathered | None:
+        """Everything that the planner of `key` may know; None where the object is gone.
+
+        Raises ClusterError, and InvalidObject where the object's own status can't be read.
+        """
+        if key.subject is Subject.ORPHANS:
+            return await self._orphans(key.namespace)
+        body = await self._cluster.get(KIND_OF[key.subject], key.namespace, key.name)
+        if body is None:
+            return None
+        observed: Observed
+        match key.subject:
+            case Subject.POLICY:
+                own = parse.policy(body, strict=True)
+                bodies = await self._cluster.list(kinds.SNAPSHOT, key.namespace)
+                observed = ObservedPolicy(own, self._snapshots(bodies))
+            case Subject.SNAPSHOT:
+                run = parse.snapshot(body, strict=True)
+                observed = ObservedSnapshot(run, await self._world(key.namespace, run.meta.uid))
+            case _:
+                back = parse.restore(body, strict=True)
+                observed = ObservedRestore(back, await self._world(key.namespace, back.meta.uid))
+        return Gathered(observed, body, self._cluster.now())
+
+    async def _world(self, namespace: str, run: str) -> World:
+        place, lists = await asyncio.gather(
+            self._cluster.get(kinds.NAMESPACE, None, namespace),
+            self._lists(namespace, kinds.POD, kinds.CLAIM, *OURS, *TEMPLATED),
+        )
+        pods, claims = lists[kinds.POD], lists[kinds.CLAIM]
+        jobs = [body for body in lists[kinds.JOB] if _label(body, naming.RUN_LABEL) == run]
+        bound = [body["spec"]["volumeName"] for body in claims if (body.get("spec") or {}).get("volumeName")]
+        mounting = {parse.pod(body).node for body in pods if parse.pod(body).claims}
+        volumes, nodes, progress = await asyncio.gather(
+            self._volumes(bound),
+            self._each(kinds.NODE, mounting - {""}),
+            self._progress(namespace, [body for body in pods if _label(body, naming.RUN_LABEL) == run]),
+        )
+        drivers = await self._each(kinds.CSI_DRIVER, {_driver(body) for body in volumes} - {""})
+        by_name = {body["metadata"]["name"]: body for body in drivers}
+        parsed_volumes = tuple(parse.volume(body, by_name.get(_driver(body))) for body in volumes)
+        attachments: list[Manifest] = []
+        if any(volume.attach_required for volume in parsed_volumes):
+            attachments = await self._cluster.list(kinds.VOLUME_ATTACHMENT, None)
+        return World(
+            namespace=namespace,
+            cluster=self._cluster_uid,
+            namespace_terminating=place is None or "deletionTimestamp" in place["metadata"],
+            elevated_allowed=place is not None
+            and (place["metadata"].get("annotations") or {}).get(PRIVILEGED_ANNOTATION) == "true",
+            pods=tuple(parse.pod(body, progress.get(body["metadata"]["name"])) for body in pods),
+            workloads=tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind]),
+            claims=tuple(parse.claim(body) for body in claims),
+            volumes=parsed_volumes,
+            attachments=tuple(
+                found
+                for found in map(parse.attachment, attachments)
+                if found.volume in {v.name for v in parsed_volumes}
+            ),
+            nodes=tuple(parse.node(body) for body in nodes),
+            jobs=tuple(parse.mover_job(body) for body in jobs),
+            policies=tuple(self._once(body, parse.policy) for body in lists[kinds.BACKUP_POLICY]),
+            snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
+            restores=self._restores(lists[kinds.RESTORE]),
+        )
+
+    async def _orphans(self, namespace: str) -> Gathered:
+        lists = await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE, *HOLDABLE)
+        observed = ObservedOrphans(
+            namespace=namespace,
+            workloads=tuple(parse.workload(body) for kind in HOLDABLE for body in lists[kind] if is_marked(body)),
+            pods=tuple(parse.pod(body) for body in lists[kinds.POD]),
+            claims=tuple(parse.claim(body) for body in lists[kinds.CLAIM]),
+            snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
+            restores=self._restores(lists[kinds.RESTORE]),
+        )
+        return Gathered(observed, None, self._cluster.now())
+
+    async def _lists(self, namespace: str, *wanted: Kind) -> dict[Kind, list[Manifest]]:
+        """Every object of these kinds in the namespace."""
+        found = await asyncio.gather(*(self._cluster.list(kind, namespace) for kind in wanted))
+        return dict(zip(wanted, found, strict=True))
+
+    def _snapshots(self, bodies: Iterable[Manifest]) -> tuple[SnapshotObject, ...]:
+        return tuple(self._once(body, parse.snapshot) for body in bodies)
+
+    def _restores(self, bodies: Iterable[Manifest]) -> tuple[RestoreObject, ...]:
+        return tuple(self._once(body, parse.restore) for body in bodies)
+
+    async def _volumes(self, names: Iterable[str]) -> list[Manifest]:
+        return await self._each(kinds.VOLUME, set(names))
+
+    async def _each(self, kind: Kind, names: Iterable[str]) -> list[Manifest]:
+        """The cluster's objects of these names; those that are not there are left out."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str) -> Manifest | None:
+            async with gate:
+                return await self._cluster.get(kind, None, name)
+
+        found = await asyncio.gather(*(one(name) for name in sorted(names)))
+        return [body for body in found if body is not None]
+
+    async def _progress(self, namespace: str, pods: Iterable[Manifest]) -> dict[str, datetime]:
+        """By pod: when its mover last told of progress. A log that can't be read tells nothing, and fails nothing."""
+        running = [b["metadata"]["name"] for b in pods if (b.get("status") or {}).get("phase") == "Running"]
+
+        async def one(name: str) -> tuple[str, datetime | None]:
+            try:
+                log = await self._cluster.log(namespace, name, MOVER, tail_lines=LOG_LINES, limit_bytes=LOG_BYTES)
+            except ClusterError:
+                return name, None
+            return name, parse.log_time(log)
+
+        times = await asyncio.gather(*(one(name) for name in running))
+        return {name: time for name, time in times if time is not None}
+
+    def _once(self, body: Manifest, read: Callable[[Manifest], T]) -> T:
+        """`read(body)`, remembered while this is the object's resourceVersion: parsing costs more than asking."""
+        uid, version = body["metadata"]["uid"], body["metadata"]["resourceVersion"]
+        known = self._parsed.get(uid)
+        if known is not None and known[0] == version:
+            found: T = known[1]
+            return found
+        fresh = read(body)
+        self._parsed[uid] = (version, fresh)
+        return fresh
+
+    def forget_except(self, uids: set[str]) -> None:
+        """Drop what is remembered of objects that are not among `uids`."""
+        self._parsed = {uid: entry for uid, entry in self._parsed.items() if uid in uids}
+
+
+def is_marked(body: Manifest) -> bool:
+    """Whether a workload carries a hold of ours, or the mark of a release."""
+    return _label(body, naming.HELD_LABEL) is not None or naming.RELEASED_ANNOTATION in (
+        body["metadata"].get("annotations") or {}
+    )
+
+
+def _label(body: Manifest, name: str) -> str | None:
+    return (body["metadata"].get("labels") or {}).get(name)
+
+
+def _driver(body: Manifest) -> str:
+    driver: str = ((body.get("spec") or {}).get("csi") or {}).get("driver", "")
+    return driver

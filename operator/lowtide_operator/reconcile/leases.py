@@ -1,0 +1,124 @@
+"""Which namespaces are ours: those whose Lease `lowtide` this installation holds, so that two never fight.
+
+The holder is the installation, not the process: a restarted operator goes on at once with what it held.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from lowtide_operator.api.values import format_micro_time, parse_time
+from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.errors import AlreadyExists, Conflict, Forbidden, NotFound
+from lowtide_operator.cluster.protocol import Cluster, Manifest
+from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL
+
+logger = logging.getLogger(__name__)
+
+NAME = "lowtide"
+
+
+def steady() -> float:
+    """Seconds that go on counting while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class NamespaceLeases:
+    """Takes and keeps Leases for `installation`. `hold` is for how many seconds one counts without being renewed."""
+
+    def __init__(self, cluster: Cluster, installation: str, hold: float, clock: Callable[[], float] = steady) -> None:
+        self._cluster = cluster
+        self._installation = installation
+        self._hold = hold
+        self._clock = clock
+        self._renewed: dict[str, float] = {}
+        self._others: dict[str, str] = {}
+
+    @property
+    def renew_every(self) -> float:
+        """How often, in seconds, `holds` must be asked for a Lease to be kept."""
+        return self._hold / 3
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The namespaces that were ours when last asked."""
+        return frozenset(self._renewed)
+
+    async def holds(self, namespace: str) -> bool:
+        """Whether the namespace is ours; takes a Lease that is free, and renews ours when a third of its time is over.
+
+        Raises ClusterError; then nothing may be done in the namespace.
+        """
+        renewed = self._renewed.get(namespace)
+        if renewed is not None and self._clock() - renewed < self.renew_every:
+            return True
+        self._renewed.pop(namespace, None)
+        asked = self._clock()
+        other = await self._take(namespace)
+        if other is None:
+            self._renewed[namespace] = asked
+            if self._others.pop(namespace, None):
+                logger.info("namespace %s is ours now", namespace)
+            return True
+        if self._others.get(namespace) != other:
+            self._others[namespace] = other
+            logger.warning("namespace %s is left alone: the installation %s holds it", namespace, other)
+        return False
+
+    async def _take(self, namespace: str) -> str | None:
+        """Take or renew the Lease; None where it is ours now, else who holds it."""
+        lease = await self._cluster.get(kinds.LEASE, namespace, NAME)
+        if lease is None:
+            return await self._create(namespace)
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder not in ("", self._installation) and not self._expired(spec):
+            return str(holder)
+        patch = {
+            "metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]},
+            "spec": self._spec(taken=holder != self._installation),
+        }
+        try:
+            await self._cluster.merge_patch(kinds.LEASE, namespace, NAME, patch)
+        except (Conflict, NotFound):
+            return await self._holder(namespace)
+        return None
+
+    async def _create(self, namespace: str) -> str | None:
+        body: Manifest = {
+            "apiVersion": kinds.LEASE.api_version,
+            "kind": kinds.LEASE.kind,
+            "metadata": {"name": NAME, "namespace": namespace, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+            "spec": self._spec(taken=True),
+        }
+        try:
+            await self._cluster.create(kinds.LEASE, namespace, body)
+        except AlreadyExists:
+            return await self._holder(namespace)
+        except Forbidden:
+            place = await self._cluster.get(kinds.NAMESPACE, None, namespace)
+            if place is None or "deletionTimestamp" not in place["metadata"]:
+                raise
+            logger.debug("namespace %s is going: nobody can hold it any more", namespace)
+        return None
+
+    async def _holder(self, namespace: str) -> str | None:
+        """Who holds a Lease that changed under our hands; None where it is us."""
+        lease = await self._cluster.get(kinds.LEASE, namespace, NAME)
+        holder = ((lease or {}).get("spec") or {}).get("holderIdentity") or "an unknown one"
+        return None if holder == self._installation else str(holder)
+
+    def _expired(self, spec: dict[str, Any]) -> bool:
+        renewed, seconds = spec.get("renewTime"), spec.get("leaseDurationSeconds")
+        if not renewed or not seconds:
+            return True
+        return self._cluster.now() > parse_time(renewed) + timedelta(seconds=seconds)
+
+    def _spec(self, *, taken: bool) -> dict[str, Any]:
+        now = format_micro_time(self._cluster.now())
+        spec = {"holderIdentity": self._installation, "leaseDurationSeconds": round(self._hold), "renewTime": now}
+        return {**spec, "acquireTime": now} if taken else spec

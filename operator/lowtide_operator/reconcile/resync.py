@@ -1,0 +1,90 @@
+"""What happens without being reported: every object is looked at from time to time, and Leases and heartbeats go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lowtide_operator.cluster.errors import ClusterError
+from lowtide_operator.cluster.kinds import Kind
+from lowtide_operator.cluster.protocol import Cluster, Manifest
+from lowtide_operator.planning import naming
+from lowtide_operator.reconcile.driver import Driver
+from lowtide_operator.reconcile.gather import HOLDABLE, Gatherer
+from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
+from lowtide_operator.reconcile.leases import NamespaceLeases
+from lowtide_operator.reconcile.queue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 2.0
+
+
+class Resync:
+    """Puts every object of the `namespaces` served (empty: all) into the queue, orphans first."""
+
+    def __init__(
+        self, cluster: Cluster, namespaces: tuple[str, ...], queue: WorkQueue[Key], driver: Driver, gatherer: Gatherer
+    ) -> None:
+        self._cluster = cluster
+        self._scopes: tuple[str | None, ...] = namespaces or (None,)
+        self._queue = queue
+        self._driver = driver
+        self._gatherer = gatherer
+
+    async def once(self) -> set[str]:
+        """One round. Answers the namespaces that hold anything of ours. Raises ClusterError."""
+        ours = {subject: await self._all(kind) for subject, kind in KIND_OF.items()}
+        held = [body for kind in HOLDABLE for body in await self._all(kind, naming.HELD_LABEL)]
+        bodies = [body for found in ours.values() for body in found]
+        namespaces = {_namespace(body) for body in (*bodies, *held)}
+        for namespace in sorted(namespaces):
+            self._queue.add(Key(Subject.ORPHANS, namespace))
+        for subject, found in ours.items():
+            for body in found:
+                key = Key(subject, _namespace(body), body["metadata"]["name"])
+                if not self._driver.settled(key, body["metadata"]["resourceVersion"]):
+                    self._queue.add(key)
+        self._gatherer.forget_except({body["metadata"]["uid"] for body in bodies})
+        return namespaces
+
+    async def _all(self, kind: Kind, labels: str = "") -> list[Manifest]:
+        pages = [await self._cluster.list(kind, scope, labels=labels) for scope in self._scopes]
+        return [body for page in pages for body in page]
+
+
+async def resync_forever(resync: Resync, every: float) -> None:
+    """Look at everything now, and then every `every` seconds; sooner after a round that failed."""
+    while True:
+        try:
+            await resync.once()
+        except ClusterError as error:
+            logger.warning("not every object could be listed, trying again soon: %s", error)
+            await asyncio.sleep(min(every, FIRST_RETRY_SECONDS))
+        else:
+            await asyncio.sleep(every)
+
+
+async def keep_leases(leases: NamespaceLeases) -> None:
+    """Renew what is held before it runs out, for ever."""
+    while True:
+        await asyncio.sleep(leases.renew_every / 4)
+        for namespace in sorted(leases.held):
+            try:
+                await leases.holds(namespace)
+            except ClusterError as error:
+                logger.warning("the Lease of namespace %s could not be renewed: %s", namespace, error)
+
+
+async def every(seconds: float, act: Callable[[], Awaitable[Any]]) -> None:
+    """Do `act` now and then every `seconds`, for ever."""
+    while True:
+        await act()
+        await asyncio.sleep(seconds)
+
+
+def _namespace(body: Manifest) -> str:
+    namespace: str = body["metadata"]["namespace"]
+    return namespace

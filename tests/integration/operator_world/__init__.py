@@ -1,0 +1,1 @@
+"""A real API server with controllers, a kubelet that only plays, and the operator as a process of its own."""

@@ -1,0 +1,161 @@
+"""A kubelet and a provisioner that only play: pods get a node and run, claims get a volume, nothing is mounted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from lowtide_operator.cluster import kinds
+from lowtide_operator.planning.naming import PURPOSE_LABEL, RUN_LABEL
+from tests.integration.operator_world.api import Api, ApiError, Object
+from tests.integration.operator_world.movers import Movers, Play, message_of
+
+NODE = "played-node"
+
+
+def stamp() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class PlayedKubelet:
+    """Plays the pods of `namespace`, from `start` to `stop`. `linger` is how many seconds a deleted pod takes to go."""
+
+    def __init__(self, api: Api, namespace: str, movers: Movers) -> None:
+        self._api = api
+        self._namespace = namespace
+        self.movers = movers
+        self.linger = 0.0
+        self.errors: list[str] = []
+        self._plays: dict[str, tuple[Play, float]] = {}
+        self._going: dict[str, float] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="played kubelet", daemon=True)
+        self._next_heartbeat = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.1):
+            try:
+                self._round()
+            except (OSError, ApiError) as error:
+                if isinstance(error, ApiError) and error.status not in (403, 404, 409, 422, 429, 500, 503):
+                    self.errors.append(str(error))
+
+    def _round(self) -> None:
+        if time.monotonic() >= self._next_heartbeat:
+            self._keep_node_ready()
+            self._next_heartbeat = time.monotonic() + 10
+        for claim in self._api.list(kinds.CLAIM, self._namespace):
+            if not claim["spec"].get("volumeName") and "deletionTimestamp" not in claim["metadata"]:
+                self._provision(claim)
+        for pod in self._api.list(kinds.POD, self._namespace):
+            self._step(pod)
+
+    def _step(self, pod: Object) -> None:
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        name, uid = metadata["name"], metadata["uid"]
+        if "deletionTimestamp" in metadata:
+            since = self._going.setdefault(uid, time.monotonic())
+            if time.monotonic() - since >= self.linger:
+                self._api.delete(kinds.POD, self._namespace, name, grace=0)
+        elif not pod["spec"].get("nodeName"):
+            target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
+            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
+            self._api.call("POST", kinds.POD.path(self._namespace, name, "binding"), binding)
+        elif status.get("phase") == "Pending":
+            self._set_running(pod)
+        elif status.get("phase") == "Running" and RUN_LABEL in (metadata.get("labels") or {}):
+            self._step_mover(pod)
+
+    def _set_running(self, pod: Object) -> None:
+        containers = [
+            {**_container(entry), "state": {"running": {"startedAt": stamp()}}, "ready": True, "started": True}
+            for entry in pod["spec"]["containers"]
+        ]
+        conditions = [
+            {"type": kind, "status": "True", "lastTransitionTime": stamp()}
+            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        ]
+        self._set(
+            pod, {"phase": "Running", "startTime": stamp(), "conditions": conditions, "containerStatuses": containers}
+        )
+
+    def _step_mover(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid not in self._plays:
+            words = pod["spec"]["containers"][0]["args"]
+            self._plays[uid] = (self.movers.play(words, uid), time.monotonic())
+        play, since = self._plays[uid]
+        if play.hang or time.monotonic() - since < play.seconds:
+            return
+        if play.vanish:
+            self._api.patch(kinds.POD, self._namespace, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
+            self._api.delete(kinds.POD, self._namespace, pod["metadata"]["name"], grace=0)
+            return
+        good = play.result is not None and play.result.outcome != "failed"
+        ended: dict[str, Any] = {
+            "exitCode": 137 if play.oom else 0 if good else 1,
+            "reason": "OOMKilled" if play.oom else "Completed" if good else "Error",
+            "startedAt": stamp(),
+            "finishedAt": stamp(),
+            "message": "" if play.oom else message_of(play),
+        }
+        containers = [{**_container(entry), "state": {"terminated": ended}} for entry in pod["spec"]["containers"]]
+        self._set(pod, {"phase": "Succeeded" if good else "Failed", "containerStatuses": containers})
+
+    def _set(self, pod: Object, status: Object) -> None:
+        self._api.patch(kinds.POD, self._namespace, pod["metadata"]["name"], {"status": status}, "status")
+
+    def _provision(self, claim: Object) -> None:
+        """A volume for the claim; the volume controller of the control plane binds the two."""
+        metadata, spec = claim["metadata"], claim["spec"]
+        name = f"played-{metadata['uid']}"
+        if self._api.get(kinds.VOLUME, None, name) is not None:
+            return
+        volume = {
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": spec["resources"]["requests"]["storage"]},
+                "accessModes": spec["accessModes"],
+                "persistentVolumeReclaimPolicy": "Delete",
+                "storageClassName": spec.get("storageClassName", ""),
+                "claimRef": {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "namespace": self._namespace,
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                },
+                "csi": {"driver": "played.lowtide.dev", "volumeHandle": name},
+            },
+        }
+        self._api.create(kinds.VOLUME, volume)
+
+    def _keep_node_ready(self) -> None:
+        if self._api.get(kinds.NODE, None, NODE) is None:
+            self._api.create(kinds.NODE, {"metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}})
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Played",
+            "lastHeartbeatTime": stamp(),
+            "lastTransitionTime": stamp(),
+        }
+        self._api.patch(kinds.NODE, None, NODE, {"status": {"conditions": [ready]}}, "status")
+
+
+def _container(entry: Object) -> Object:
+    return {"name": entry["name"], "image": entry["image"], "imageID": "", "ready": False, "restartCount": 0}
+
+
+def purpose(pod: Object) -> str:
+    """What a mover's pod is for."""
+    return str((pod["metadata"].get("labels") or {}).get(PURPOSE_LABEL, ""))
