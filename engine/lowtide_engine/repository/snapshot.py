@@ -14,7 +14,7 @@ from lowtide_engine.repository.go_text import Instant, go_json
 
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-fA-F]{1,64}")
-_LATEST = re.compile(r"latest(?:~(\d{1,9}))?")
+_LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 COUNTS = (
     "files_new",
