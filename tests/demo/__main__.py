@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests import programs
-from tests.cluster import cluster
+from tests.cluster import clusters
 from tests.demo.install import install, repository_secret
 from tests.demo.shop import Shop
 from tests.s3 import s3_server
 
 NAMESPACE = "shop"
-PASSWORD = "a password for the demo"  # noqa: S105
+PASSWORD = "a password for the demo"
 PAGE = "<h1>Low tide</h1>\n<p>This page was on the volume before the accident.</p>\n"
-TABLE = "create table orders (id int primary key, what text); insert into orders select n, 'order ' || n from generate_series(1, 1000) n"
+TABLE = (
+    "create table orders (id int primary key, what text);"
+    " insert into orders select n, 'order ' || n from generate_series(1, 1000) n"
+)
 COUNT = "select count(*) || ' orders, the last is ' || max(id) from orders"
 
 
@@ -39,7 +42,7 @@ def show(text: str) -> None:
 def main() -> None:
     """Run the demo. Raises where any part of it isn't as it should be, so that the exit code tells."""
     with step("1. A Kubernetes cluster"):
-        kube = cluster()
+        kube = clusters.ensure()
     kubectl = kube.kubectl
     shop = Shop(kubectl, NAMESPACE)
 
@@ -48,7 +51,7 @@ def main() -> None:
             kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s", timeout=150)
             kubectl("create", "namespace", NAMESPACE)
             install(kube, namespaces=[NAMESPACE])
-            shop.apply("shop.yaml", **kube.images.shop_values)
+            shop.apply("shop.yaml", apps_image=kube.apps_image)
             shop.ready()
             shop.write_page(PAGE)
             shop.sql(TABLE)

@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests import programs
-from tests.cluster import Cluster
+from tests.cluster.clusters import Cluster
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "lowtide"
 RELEASE = "lowtide"
 
 
-def install(cluster: Cluster, *, namespaces: Sequence[str], values: Mapping[str, str] | None = None) -> None:
-    """Install or upgrade the chart for `namespaces`, and wait until the operator is ready."""
-    repository, tag = cluster.images.lowtide.rsplit(":", 1)
+def install(cluster: Cluster, *, namespaces: Sequence[str] = (), values: Mapping[str, str] | None = None) -> None:
+    """Install or upgrade the chart for `namespaces` (none: for the whole cluster); the operator is ready then."""
+    repository, tag = cluster.image.rsplit(":", 1)
     settings = {
         "image.repository": repository,
         "image.tag": tag,
         "image.pullPolicy": "IfNotPresent",
-        "namespaces": "{" + ",".join(namespaces) + "}",
+        **({"namespaces": "{" + ",".join(namespaces) + "}"} if namespaces else {"clusterWide": "true"}),
         **(values or {}),
     }
     subprocess.run(

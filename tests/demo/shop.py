@@ -1,4 +1,4 @@
-"""The application of the demo and of the end-to-end tests: nginx with a page, PostgreSQL with a table, a volume each."""
+"""The application of the demo and of the end-to-end tests: nginx with a page, PostgreSQL with a table."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Shop:
         return {item["metadata"]["name"]: item["spec"]["replicas"] for item in items}
 
     def condition(self, kind: str, name: str, within: int = 600) -> None:
-        """Wait for a Lowtide object to be Ready. Raises AssertionError with its conditions where it stalled or took too long."""
+        """Wait for a Lowtide object to be Ready. Raises AssertionError with the reason where it stalled."""
         last: dict[str, dict[str, str]] = {}
 
         def settled() -> bool:
