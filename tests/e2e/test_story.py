@@ -52,7 +52,8 @@ def shop(installed: Cluster, namespace: str, s3: S3Server) -> Shop:
         "-ec",
         "cd /srv/web; mkdir -p deep/er; head -c 3000000 /dev/urandom > deep/er/random; ln -s ../index.html deep/link;"
         " ln deep/er/random deep/hard; truncate -s 5M deep/sparse; chmod 0640 deep/er/random;"
-        " touch -d '2001-02-03 04:05:06.789' deep/er; mkfifo deep/fifo; : > deep/empty; printf x > \"$(printf 'deep/\\377name')\"",
+        " touch -d '2001-02-03 04:05:06.789' deep/er; mkfifo deep/fifo;"
+        " : > deep/empty; printf x > \"$(printf 'deep/\\377name')\"",
     )
     shop.sql("create table orders (id int primary key, what text)")
     shop.sql("insert into orders select n, 'order ' || n from generate_series(1, 1000) n")
