@@ -42,7 +42,7 @@ def show(text: str) -> None:
 def main() -> None:
     """Run the demo. Raises where any part of it isn't as it should be, so that the exit code tells."""
     with step("1. A Kubernetes cluster"):
-        kube = clusters.ensure()
+        kube = clusters.cluster()
     kubectl = kube.kubectl
     shop = Shop(kubectl, NAMESPACE)
 
@@ -51,7 +51,7 @@ def main() -> None:
             kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s", timeout=150)
             kubectl("create", "namespace", NAMESPACE)
             install(kube, namespaces=[NAMESPACE])
-            shop.apply("shop.yaml", apps_image=kube.apps_image)
+            shop.apply("shop.yaml", **kube.images.shop_values)
             shop.ready()
             shop.write_page(PAGE)
             shop.sql(TABLE)

@@ -17,7 +17,7 @@ RELEASE = "lowtide"
 
 def install(cluster: Cluster, *, namespaces: Sequence[str] = (), values: Mapping[str, str] | None = None) -> None:
     """Install or upgrade the chart for `namespaces` (none: for the whole cluster); the operator is ready then."""
-    repository, tag = cluster.image.rsplit(":", 1)
+    repository, tag = cluster.images.lowtide.rsplit(":", 1)
     settings = {
         "image.repository": repository,
         "image.tag": tag,

@@ -43,7 +43,7 @@ def s3(cluster: Cluster) -> Iterator[S3Server]:
 def shop(installed: Cluster, namespace: str, s3: S3Server) -> Shop:
     """A shop with a page, some files of odd kinds, and a table with rows; and the Secret of a repository of its own."""
     shop = Shop(installed.kubectl, namespace)
-    shop.apply("shop.yaml", apps_image=installed.apps_image)
+    shop.apply("shop.yaml", **installed.images.shop_values)
     shop.run("apply", "-f", "-", stdin=repository_secret(SECRET, s3.repository(namespace), PASSWORD, s3.environment))
     shop.ready()
     shop.write_page("<h1>before</h1>")
