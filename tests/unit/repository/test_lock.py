@@ -4,6 +4,7 @@ nothing any more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 
@@ -418,3 +419,33 @@ def test_the_holder_comes_from_the_environment_or_the_host() -> None:
     assert mine.hostname == os.uname().nodename
     assert mine.pid == os.getpid()
     assert mine.pid_namespace.startswith("pid:[")
+
+
+@pytest.mark.parametrize("exclusive", [(True, True), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize("step", range(12))
+def test_two_never_hold_what_excludes_them_wherever_one_comes_in_between(
+    world: World, exclusive: tuple[bool, bool], step: int
+) -> None:
+    """The other takes its lock, as a whole, before the `step`-th call that we make to the storage."""
+    held: list[Lock] = []
+
+    class Interleaved(FaultyStorage):
+        calls_left = step
+
+        def _next(self, verb: str) -> str:
+            self.calls_left -= 1
+            if self.calls_left == -1:
+                with contextlib.suppress(RepositoryLocked):
+                    held.append(world.theirs.acquire(exclusive=exclusive[1]))
+            return super()._next(verb)
+
+    ours = Interleaved(world.memory)
+    locks = Locks(ours, UnpackedFiles(ours, world.key, 2), world.clock, ME)
+    with contextlib.suppress(RepositoryLocked):
+        held.append(locks.acquire(exclusive=exclusive[0]))
+    try:
+        assert len(held) <= 1
+        assert len(world.names()) == len(held), "who stepped back left nothing"
+    finally:
+        for lock in held:
+            lock.release()
