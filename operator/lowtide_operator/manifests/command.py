@@ -58,7 +58,8 @@ def _by_purpose(job: MoverJob) -> list[str]:
         case Purpose.LOOKUP:
             return _tags(job.tags)
         case Purpose.VERDICT:
-            return [*_option("--host", job.host), *_tags(job.tags), *_options("--member", job.snapshot_ids)]
+            words = [*_option("--host", job.host), *_tags(job.tags), *_options("--member", job.snapshot_ids)]
+            return [*words, "--allow-partial"] if job.mover.allow_partial else words
         case Purpose.FORGET:
             return list(job.snapshot_ids)
         case Purpose.RESTORE:
@@ -77,8 +78,10 @@ def _preflight(job: MoverJob) -> list[str]:
 
 def _restore(job: MoverJob) -> list[str]:
     (snapshot,) = job.snapshot_ids
-    words = [f"{snapshot}:{job.path or mount_path(job.claim)}", "--target", mount_path(job.claim)]
+    words = [f"{snapshot}:{job.path}"] if job.path else [snapshot, "--strip-path"]
+    words += ["--target", mount_path(job.claim)]
     words += ["--delete"] if job.delete else []
+    words += ["--allow-partial"] if job.delete and job.allow_partial else []
     words += ["--overwrite", "always", "--verify"]
     words += _options("--include", job.include)
     words += _options("--exclude", job.exclude)

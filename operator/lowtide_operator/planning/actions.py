@@ -137,6 +137,9 @@ class MoverJob:
     """For a repository source: any of id, host, path, tag, asOf (RFC 3339), as in Restore.spec.source.repository."""
     create: bool = False
     delete: bool = False
+    allow_partial: bool = False
+    """RESTORE with `delete`: whether the snapshot may be partial, or one whose run has no verdict (a safety snapshot
+    never has one); else the mover refuses such with DeletionRefused."""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     dry_run: bool = False
