@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
 
 from lowtide_engine.contract import Outcome, Result, encode
 from lowtide_operator.api import (
@@ -46,6 +45,7 @@ from lowtide_operator.planning.observed import (
 )
 from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
+from lowtide_operator.planning.restore import plan_restore
 from lowtide_operator.planning.snapshot import plan_snapshot
 
 START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
@@ -243,6 +243,7 @@ class Cluster:
         planner = {
             "policy": plan_policy,
             "snapshot": plan_snapshot,
+            "restore": plan_restore,
             "orphans": plan_orphans,
         }[kind]
         plan = planner(observed, self.now)
@@ -489,7 +490,7 @@ class Cluster:
             mover = self.movers[job.meta.uid]
             fate = self.fate(mover.job)
             pods = [p for p in self.pods.values() if p.meta.controller and p.meta.controller.uid == job.meta.uid]
-            if not pods and not job.failed and not job.complete:
+            if not pods and not job.failed and not job.complete and not self._out_of_time(job, mover):
                 claims = (mover.job.claim,) if mover.job.claim else ()
                 pending = fate.end == "pending"
                 pod = self.add_pod(
@@ -509,14 +510,19 @@ class Cluster:
                     self.contents[mover.job.claim] = "half"
             elif pods and pods[0].phase == "Running" and pods[0].meta.deleted is None and fate.end != "hang":
                 self._end_mover(job, pods[0], mover, fate)
-            elif mover.job.active_deadline is not None and not job.failed and not job.complete:
-                if self.now >= job.meta.created + timedelta(seconds=mover.job.active_deadline):
-                    for pod in pods:
-                        self.delete_pod(pod)
-                    if not pods:
-                        self.jobs[job.meta.uid] = replace(
-                            job, failed=True, reason="DeadlineExceeded", meta=self.touched(job.meta)
-                        )
+            elif self._out_of_time(job, mover):
+                for pod in pods:
+                    self.delete_pod(pod)
+                if not pods:
+                    self.jobs[job.meta.uid] = replace(
+                        job, failed=True, reason="DeadlineExceeded", meta=self.touched(job.meta)
+                    )
+
+    def _out_of_time(self, job: MoverJobSeen, mover: Mover) -> bool:
+        deadline = mover.job.active_deadline
+        if deadline is None or job.failed or job.complete:
+            return False
+        return self.now >= job.meta.created + timedelta(seconds=deadline)
 
     def _end_mover(self, job: MoverJobSeen, pod: Pod, mover: Mover, fate: Fate) -> None:
         result = self._result(mover, fate)
@@ -649,6 +655,3 @@ def _merged(old: Any, changes: Any) -> dict[str, str]:
 def reasons(conditions: Iterable[Any]) -> dict[str, tuple[str, str]]:
     """Type to (status, reason), for assertions."""
     return {condition.type: (condition.status.value, condition.reason) for condition in conditions}
-
-
-_ = field

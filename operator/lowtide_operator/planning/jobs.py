@@ -121,15 +121,17 @@ def put_record(run: Run[S], record: JobRecord) -> None:
         run.update(jobs=(*jobs, record))
 
 
-def end_jobs(run: Run[S], purposes: Iterable[str], *, lost_after: timedelta | None = None) -> bool:
-    """End the run's Jobs of these purposes that are recorded; whether they and their pods are gone.
+def end_jobs(
+    run: Run[S], purposes: Iterable[str], *, lost_after: timedelta | None = None, but_role: str | None = None
+) -> bool:
+    """End the run's Jobs of these purposes, but for those of `but_role`; whether they and their pods are gone.
 
     A result that is there is read first. With `lost_after`, pods that are this long past their grace are taken for
     lost with their node: for movers that only read.
     """
     gone = True
     for record in run.status.jobs:
-        if record.purpose not in purposes:
+        if record.purpose not in purposes or record.role == but_role:
             continue
         if record.outcome is None:
             job = _job_of(run, record)

@@ -33,6 +33,12 @@ away."""
 def quiesce(run: Run[S], settings: Quiesce, claims: frozenset[str]) -> bool:
     """Take the next step towards a quiet group; whether it is quiet now."""
     if not stops_something(settings.strategy):
+        other = first_in_the_way(run.meta, claims, frozenset(), run.world)
+        if other is not None:
+            text = f"{other.called} uses some of the same volumes and goes first."
+            run.condition("Quiesced", Truth.UNKNOWN, "WaitingForOtherRun", text)
+            run.look_again(5)
+            return False
         run.condition("Quiesced", Truth.TRUE, "NotWanted", "Nothing was stopped: quiesce.strategy is None.")
         return True
     ledger = run.status.quiesce

@@ -28,15 +28,18 @@ LOST_MOVER = timedelta(minutes=2)
 """How long after its grace a reading mover that does not go away (its node is lost) may keep workloads down."""
 
 
-def release(run: Run[S]) -> bool:
-    """Take the next step towards running workloads; whether everything is put back."""
+def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER) -> bool:
+    """Take the next step towards running workloads; whether everything is put back.
+
+    `lost_after` as for jobs.end_jobs: None where a mover that is not seen to be gone may still write.
+    """
     ledger = run.status.quiesce
     if ledger is None or ledger.released_time is not None:
         return True
     if ledger.start_time is None:
         run.update(quiesce=None)
         return True
-    if not end_jobs(run, VOLUME_PURPOSES, lost_after=LOST_MOVER):
+    if not end_jobs(run, VOLUME_PURPOSES, lost_after=lost_after):
         run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that still have the volumes are being ended.")
         run.look_again(5)
         return False

@@ -16,7 +16,7 @@ from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.movers import consumer_identity
 from lowtide_operator.planning.naming import SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
-from lowtide_operator.planning.run import Run
+from lowtide_operator.planning.run import Run, S
 
 POLICY_WAIT = timedelta(minutes=5)
 """How long a Snapshot made by hand waits for its policy to appear: they may come from one file."""
@@ -106,7 +106,7 @@ def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     )
 
 
-def check_privilege(run: Run[SnapshotStatus], mover: Mover) -> None:
+def check_privilege(run: Run[S], mover: Mover) -> None:
     """Fail the run where its movers would need a right that nobody granted to the namespace."""
     if mover.privilege is Privilege.ELEVATED and not run.world.elevated_allowed:
         run.fail(

@@ -220,6 +220,7 @@ _JOBS = (
         created_at=_THEN,
         uid="99",
         ended_at=_THEN,
+        pod_uid="pod-uid-1",
         outcome=JobOutcome.PARTIAL,
         reason="FilesUnreadable",
         message="2 files could not be read.",
@@ -263,6 +264,7 @@ STATUS: dict[str, Model] = {
         resolved=Resolved(
             policy_uid="77",
             policy_generation=4,
+            start_by=_THEN,
             repository=_REPOSITORY,
             repository_id="ab" * 32,
             volumes=(ResolvedVolume(claim="data", uid="88", volume_name="pv-1", identity=_IDENTITY),),

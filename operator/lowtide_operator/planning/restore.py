@@ -1,0 +1,316 @@
+"""The planner of a Restore: volumes brought back, once.
+
+    source ─> finalizer ─> preflight ─> new claims ─> quiesce ─> safety snapshots ─> stamps ─> first write ─> writes
+       └── a failure before the first write ──> stamps off ─> release ─> end                        │
+                  all whole ─> stamps: Restored ─> release ─> settle ─> end  <──────────────────────┤
+                  a failure after it ─> roll back ─> stamps: RolledBack ─> release ─> settle ─> end <─┘
+                                            └── can't ─> Stalled: workloads stay down until a person decides
+
+Deleting it before the first write ends it; after it, the Restore or the way back is finished first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from lowtide_engine.contract import Result
+from lowtide_operator.api import RestoreSpec
+from lowtide_operator.api.conditions import Truth, find, is_true
+from lowtide_operator.api.jobs import JobRecord
+from lowtide_operator.api.quiesce import HeldState, QuiesceStrategy
+from lowtide_operator.api.restore import ResolvedRestore, Source
+from lowtide_operator.api.snapshot import VolumeOutcome
+from lowtide_operator.api.values import format_time
+from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
+from lowtide_operator.planning.gone import in_the_way
+from lowtide_operator.planning.hold import read_hold
+from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.movers import describe
+from lowtide_operator.planning.naming import FINALIZER
+from lowtide_operator.planning.observed import ObservedRestore
+from lowtide_operator.planning.orphans import release_command
+from lowtide_operator.planning.quiesce import find_workload, past_deadline, quiesce, watch
+from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
+from lowtide_operator.planning.run import Run, whole_seconds
+from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
+from lowtide_operator.planning.stamp import StampState
+from lowtide_operator.planning.writing import (
+    BACK,
+    in_place,
+    make_claims,
+    roll_back,
+    same_claims,
+    stamp_claims,
+    take_safety,
+    unstamp_claims,
+    write,
+)
+
+STEPS = ("Quiesced", "Restored", "Released", "Ready")
+
+
+def plan_restore(observed: ObservedRestore, now: datetime) -> Plan:
+    """What to do next for a Restore. The empty plan once it is terminal, and nothing of its run is left behind."""
+    restore = observed.restore
+    run = Run(
+        kind="Restore",
+        meta=restore.meta,
+        world=observed.world,
+        now=whole_seconds(now),
+        status=restore.status,
+        known=None if restore.fresh else restore.status.to_body(),
+    )
+    deleting = restore.meta.deleted is not None
+    if deleting and FINALIZER not in restore.meta.finalizers:
+        return Plan()
+    run.update(observed_generation=restore.meta.generation)
+    for kind in STEPS:
+        if find(run.status.conditions, kind) is None:
+            run.condition(kind, Truth.UNKNOWN, "NotStarted", "Not started yet.")
+    if not run.ended:
+        _go_on(run, restore.spec, restore.invalid, deleting=deleting)
+        delete_ended(run)
+        return run.plan()
+    delete_ended(run)
+    clear_marks(run)
+    if any_left(run):
+        run.look_again(30)
+    run.set_finalizers(tuple(name for name in run.meta.finalizers if name != FINALIZER))
+    return run.plan()
+
+
+def _go_on(run: Restoring, spec: RestoreSpec | None, invalid: str, *, deleting: bool) -> None:
+    before_write = run.status.first_write_time is None
+    if spec is None:
+        run.fail("InvalidSpec", f"The Restore can't be read: {invalid}")
+    if deleting and before_write:
+        run.fail("Deleted", "The Restore was deleted before it wrote anything.")
+    if before_write and past_deadline(run):
+        run.fail("MaxDowntimeExceeded", "Within maxDowntime nothing could be written: the workloads are started again.")
+    if not run.failing and spec is not None:
+        _advance(run, spec)
+    if run.failing:
+        _unwind(run, spec)
+    ledger = run.status.quiesce
+    if ledger is not None and ledger.released_time is None and run.status.first_write_time is None:
+        run.look_again_at(ledger.deadline)
+
+
+def _advance(run: Restoring, spec: RestoreSpec) -> None:
+    """Go as far as what is observed allows."""
+    if not resolve_source(run, spec):
+        return
+    if FINALIZER not in run.meta.finalizers:
+        run.set_finalizers((*run.meta.finalizers, FINALIZER))
+        return
+    policy = _policy(run, spec.source)
+    ledger = run.status.quiesce
+    if (
+        run.status.first_write_time is None
+        and (ledger is None or ledger.start_time is None)
+        and not _preflight(run, spec, policy)
+    ):
+        return
+    resolved = run.status.resolved
+    if resolved is None or not same_claims(run, resolved) or not make_claims(run, spec, resolved):
+        return
+    resolved = run.status.resolved or resolved
+    if run.status.first_write_time is None and not _before_writing(run, spec, resolved, policy):
+        return
+    if not is_true(run.status.conditions, "Restored"):
+        run.waiting("Restoring", "The volumes are being written.")
+        run.condition("Restored", Truth.FALSE, "Writing", "The volumes are being written.")
+        if not write(run, spec, resolved, policy):
+            return
+        if not stamp_claims(run, spec, resolved.volumes, StampState.RESTORED):
+            return
+        run.condition("Restored", Truth.TRUE, "Restored", "All volumes hold what was backed up.")
+    run.waiting("Releasing", "The workloads are being started again.")
+    if _released(run):
+        _succeed(run)
+
+
+def _before_writing(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
+    """Everything that must be true before the first byte is written; the last of it is to write that time down."""
+    targets = frozenset(volume.target for volume in in_place(resolved))
+    if targets:
+        run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
+        if not quiesce(run, spec.quiesce, targets):
+            return False
+        if spec.quiesce.strategy is QuiesceStrategy.NONE and (users := in_the_way(targets, run.world, run.now)):
+            run.fail(
+                "VolumeInUse",
+                f"quiesce.strategy is None, and {', '.join(users)} uses a volume that is to be written: stop it, or "
+                f"use ScaleDown.",
+            )
+            return False
+        watch(run, targets)
+        if run.failing:
+            return False
+        run.waiting("Saving", "What the volumes hold now is being saved.")
+        if not take_safety(run, spec, resolved, policy):
+            return False
+        if not stamp_claims(run, spec, in_place(resolved), StampState.WRITING):
+            return False
+    else:
+        run.condition("Quiesced", Truth.TRUE, "NotNeeded", "Only new claims are written: nothing is stopped.")
+    run.update(first_write_time=run.now)
+    return True
+
+
+def _preflight(run: Restoring, spec: RestoreSpec, policy: str) -> bool:
+    """Prove that the repository opens and holds what is to be restored, before anything is stopped."""
+    resolved = run.status.resolved
+    if resolved is None:
+        return False
+    source = spec.source.repository
+    select: dict[str, str] = {}
+    if source is not None:
+        wanted = {
+            "id": source.id,
+            "host": source.host,
+            "path": source.path,
+            "tag": ",".join(source.tags or ()),
+            "asOf": format_time(source.as_of) if source.as_of is not None else None,
+        }
+        select = {key: value for key, value in wanted.items() if value}
+    ids = () if select else tuple(dict.fromkeys(volume.snapshot_id for volume in resolved.volumes))
+
+    def build(name: str, attempt: int) -> MoverJob:
+        job = describe(
+            run,
+            Purpose.PREFLIGHT,
+            name,
+            attempt,
+            repository=resolved.repository,
+            repository_id=resolved.repository_id,
+            mover=spec.mover,
+            policy=policy,
+        )
+        return replace(job, snapshot_ids=ids, select=select)
+
+    def keep(record: JobRecord, result: Result) -> None:
+        if record.outcome not in GOOD:
+            return
+        changes: dict[str, object] = {"repository_id": resolved.repository_id or result.repository_id}
+        if select and record.snapshot_ids:
+            found = record.snapshot_ids[-1]
+            changes["volumes"] = tuple(v.model_copy(update={"snapshot_id": found}) for v in resolved.volumes)
+        run.update(resolved=resolved.model_copy(update=changes))
+
+    task = Task(Purpose.PREFLIGHT, spec.mover, build, expected_repository=resolved.repository_id or "", on_result=keep)
+    record = drive(run, task)
+    if record is None:
+        running = next((job for job in run.status.jobs if job.outcome is None), None)
+        said = f" ({running.message})" if running is not None and running.message else ""
+        run.waiting("Preflight", f"The repository is being opened before anything is stopped{said}.")
+        return False
+    found = run.status.resolved
+    if record.outcome not in GOOD:
+        run.fail(record.reason or "PreflightFailed", f"Nothing was stopped or written: {record.message}")
+    elif found is None or not all(volume.snapshot_id for volume in found.volumes):
+        run.fail("NoMatch", "The repository holds no snapshot that matches. Nothing was stopped or written.")
+    return not run.failing
+
+
+def _released(run: Restoring) -> bool:
+    if not release(run, lost_after=None):
+        return False
+    if run.status.quiesce is None and not is_true(run.status.conditions, "Released"):
+        run.condition("Released", Truth.TRUE, "NothingHeld", "Nothing was stopped.")
+    return settle(run)
+
+
+def _succeed(run: Restoring) -> None:
+    ledger = run.status.quiesce
+    partial = [volume.claim for volume in run.status.volumes if volume.outcome is VolumeOutcome.PARTIAL]
+    run.update(end_time=run.now)
+    text = f"Restored; not all is as it was in {', '.join(partial)}." if partial else "All volumes were restored."
+    if ledger is not None and any(entry.state is HeldState.OVERRIDDEN for entry in ledger.workloads):
+        text = f"{text} Some workloads were left as someone else set them."
+    run.condition("Ready", Truth.TRUE, "Partial" if partial else "Restored", text)
+    run.no_condition("Reconciling")
+    run.no_condition("Stalled")
+
+
+def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
+    """The way out of a Restore that fails. After the first write it leads over the safety snapshots."""
+    failure, resolved = run.status.failure, run.status.resolved
+    if failure is None:
+        return
+    message = failure.message
+    run.waiting(failure.reason, message)
+    wrote = run.status.first_write_time is not None
+    if not end_jobs(
+        run,
+        frozenset(purpose.value for purpose in Purpose),
+        lost_after=None if wrote else LOST_MOVER,
+        but_role=BACK,
+    ):
+        return
+    if resolved is not None and spec is not None and in_place(resolved):
+        if wrote:
+            back = roll_back(run, spec, resolved, _policy(run, spec.source))
+            if isinstance(back, str):
+                if not _stuck(run, back):
+                    return
+                message = f"{message} It was not rolled back, and a person ended the holds: {back}."
+            elif not back:
+                run.condition("Restored", Truth.FALSE, "RollingBack", "What the volumes held before is put back.")
+                return
+            elif not stamp_claims(run, spec, in_place(resolved), StampState.ROLLED_BACK):
+                return
+            else:
+                message = f"{message} The volumes were rolled back to what they held before."
+        elif not unstamp_claims(run, resolved):
+            return
+    if not _released(run):
+        return
+    done = failure.reason == ALREADY_DONE
+    for kind in ("Quiesced", "Restored"):
+        if not is_true(run.status.conditions, kind):
+            run.condition(kind, Truth.FALSE, failure.reason, failure.message)
+    run.condition("Ready", Truth.TRUE if done else Truth.FALSE, failure.reason, message)
+    if done:
+        run.no_condition("Stalled")
+    else:
+        run.condition("Stalled", Truth.TRUE, failure.reason, message)
+    run.no_condition("Reconciling")
+    run.update(end_time=run.now, start_time=run.status.start_time or run.now)
+
+
+def _stuck(run: Restoring, why: str) -> bool:
+    """Say that volumes are half-written and how a person ends the holds; whether that was done."""
+    ledger = run.status.quiesce
+    commands = []
+    for entry in ledger.workloads if ledger is not None and ledger.released_time is None else ():
+        workload = find_workload(run, entry)
+        hold = read_hold(workload) if workload is not None else None
+        if workload is not None and hold is not None and hold.run == run.meta.uid:
+            commands.append(release_command(workload, hold))
+    if not commands:
+        return True
+    text = (
+        f"{run.status.failure.message if run.status.failure else ''} The volumes are half-written ({why}), so their "
+        f"workloads stay down. Look at the data; to start them anyway: {'; '.join(commands)}"
+    )
+    run.condition("Ready", Truth.FALSE, "RollbackFailed", text)
+    run.condition("Stalled", Truth.TRUE, "RollbackFailed", text)
+    run.no_condition("Reconciling")
+    run.condition("Released", Truth.FALSE, "RollbackFailed", "The workloads stay down: their volumes are half-written.")
+    run.look_again(60)
+    return False
+
+
+def _policy(run: Restoring, source: Source) -> str:
+    """The policy whose snapshots are restored, for tags and parents; "" where there is none."""
+    if source.policy is not None:
+        named: str = source.policy.name
+        return named
+    name = run.status.resolved.snapshot_name if run.status.resolved is not None else None
+    for snapshot in run.world.snapshots:
+        if snapshot.meta.name == name and snapshot.spec is not None:
+            policy: str = snapshot.spec.policy_name
+            return policy
+    return ""

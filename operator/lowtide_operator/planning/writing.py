@@ -1,0 +1,384 @@
+"""The part of a Restore that touches data: safety snapshots, stamps, the writes, and the way back.
+
+After the first write no workload starts until its volume is whole: restored, or rolled back to what it held before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from lowtide_engine.contract import Result
+from lowtide_operator.api import RestoreSpec
+from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.jobs import JobOutcome, JobRecord
+from lowtide_operator.api.restore import (
+    Overwrite,
+    ResolvedRestore,
+    ResolvedRestoreVolume,
+    RestoreVolume,
+    RestoreVolumeStatus,
+    SafetySnapshot,
+)
+from lowtide_operator.api.snapshot import VolumeOutcome
+from lowtide_operator.planning.actions import CreateClaim, MoverJob, Purpose, Ref, StampClaim
+from lowtide_operator.planning.capture import TOO_LITTLE_TIME
+from lowtide_operator.planning.gone import in_the_way
+from lowtide_operator.planning.jobs import GOOD, Task, drive, is_gone, latest
+from lowtide_operator.planning.movers import (
+    SHORTEST_MOVER,
+    as_identity,
+    describe,
+    movers_must_end,
+    one_at_a_time,
+    placement,
+)
+from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL, RESTORED_ANNOTATION, parent_tags, run_tags
+from lowtide_operator.planning.observed import Claim
+from lowtide_operator.planning.run import MAX_TEXT
+from lowtide_operator.planning.source import Restoring, find_claim
+from lowtide_operator.planning.stamp import Stamp, StampState, read_stamp, spec_hash
+
+SAFETY, BACK = "safety", "back"
+
+
+def in_place(resolved: ResolvedRestore) -> tuple[ResolvedRestoreVolume, ...]:
+    """The volumes that are written over."""
+    return tuple(volume for volume in resolved.volumes if volume.in_place)
+
+
+def same_claims(run: Restoring, resolved: ResolvedRestore) -> bool:
+    """Whether the targets in place are still the claims that were found at the start."""
+    for volume in in_place(resolved):
+        claim = find_claim(run, volume.target)
+        if claim is None or claim.meta.uid != volume.target_uid:
+            run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.target} was deleted or replaced during the run.")
+            return False
+    return True
+
+
+def make_claims(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore) -> bool:
+    """Create the new claims, with the stamp that says that they are being written; whether all are there."""
+    wanted = {volume.claim: volume for volume in spec.volumes}
+    done = True
+    for volume in resolved.volumes:
+        new = wanted[volume.claim].new_claim
+        if new is None:
+            continue
+        claim = find_claim(run, volume.target)
+        if claim is None and volume.target_uid is None:
+            run.do(_new_claim(run, spec, wanted[volume.claim]))
+            run.look_again(2)
+            done = False
+        elif claim is None or volume.target_uid not in (None, claim.meta.uid):
+            run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.target} was deleted or replaced during the run.")
+            return False
+        elif (stamp := read_stamp(claim)) is None or stamp.run != run.meta.uid:
+            run.fail("ClaimExists", f"Someone else made PersistentVolumeClaim {volume.target}: choose another name.")
+            return False
+        elif volume.target_uid is None:
+            _put_resolved(run, volume.model_copy(update={"target_uid": claim.meta.uid}))
+    return done
+
+
+def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
+    """Back up what the volumes hold now; whether that is done, or not wanted. An empty volume has nothing to save."""
+    volumes = in_place(resolved)
+    if spec.safety_snapshot is SafetySnapshot.SKIP or not volumes:
+        return True
+    until = movers_must_end(run, spec.quiesce.max_downtime)
+    first = latest(run, Purpose.BACKUP, volumes[0].claim, SAFETY) is None
+    if until is not None and first and run.now > until - SHORTEST_MOVER:
+        run.fail("MaxDowntimeExceeded", TOO_LITTLE_TIME)
+        return False
+
+    def make(volume: ResolvedRestoreVolume) -> Task:
+        return _safety_task(run, spec, resolved, volume, policy, until)
+
+    def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
+        if record.outcome in GOOD and record.snapshot_ids:
+            put_volume(run, volume.claim, safety_snapshot_id=record.snapshot_ids[-1])
+        elif record.reason != "EmptySource":
+            run.fail(
+                "SafetySnapshotFailed",
+                f"What volume {volume.target} holds could not be saved, so nothing was written: {record.message}",
+            )
+
+    return _drive_all(run, resolved, volumes, make, conclude)
+
+
+def stamp_claims(
+    run: Restoring, spec: RestoreSpec, volumes: Iterable[ResolvedRestoreVolume], state: StampState
+) -> bool:
+    """Make the targets' stamps say `state`; whether they do, in what was observed."""
+    stamp = Stamp(run.meta.name, run.meta.uid, spec_hash(spec), state)
+    done = True
+    for volume in volumes:
+        claim = find_claim(run, volume.target)
+        if claim is not None and read_stamp(claim) != stamp:
+            run.do(StampClaim(_claim_ref(claim), claim.meta.resource_version, {RESTORED_ANNOTATION: stamp.text()}))
+            run.look_again(2)
+            done = False
+    return done
+
+
+def unstamp_claims(run: Restoring, resolved: ResolvedRestore) -> bool:
+    """Remove this run's stamps from the targets in place: nothing was written. Whether none is left."""
+    done = True
+    for volume in in_place(resolved):
+        claim = find_claim(run, volume.target)
+        stamp = read_stamp(claim) if claim is not None else None
+        if claim is not None and stamp is not None and stamp.run == run.meta.uid:
+            run.do(StampClaim(_claim_ref(claim), claim.meta.resource_version, {RESTORED_ANNOTATION: None}))
+            run.look_again(2)
+            done = False
+    return done
+
+
+def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
+    """Restore every volume; whether all are whole. The Jobs are tried again; what fails for good fails the run."""
+
+    def make(volume: ResolvedRestoreVolume) -> Task:
+        def build(name: str, attempt: int) -> MoverJob:
+            return replace(
+                _describe(run, spec, resolved, Purpose.RESTORE, name, attempt, policy),
+                claim=volume.target,
+                writes=True,
+                path=volume.path or "",
+                snapshot_ids=(volume.snapshot_id,),
+                delete=spec.overwrite is Overwrite.MIRROR,
+                include=spec.include,
+                exclude=spec.exclude,
+                identity=as_identity(volume.identity),
+                placement=placement(volume.target, run.world),
+            )
+
+        def note(record: JobRecord, result: Result) -> None:
+            put_volume(
+                run,
+                volume.claim,
+                attempt=record.attempt,
+                snapshot_id=volume.snapshot_id,
+                files=result.files,
+                bytes=result.bytes,
+                seconds=round(result.seconds),
+                errors=result.errors,
+                warnings=tuple(result.warnings),
+            )
+
+        return Task(
+            Purpose.RESTORE,
+            spec.mover,
+            build,
+            claim=volume.target,
+            expected_repository=resolved.repository_id or "",
+            on_result=note,
+        )
+
+    def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
+        outcome = {JobOutcome.SUCCEEDED: VolumeOutcome.STORED, JobOutcome.PARTIAL: VolumeOutcome.PARTIAL}.get(
+            record.outcome or JobOutcome.FAILED, VolumeOutcome.FAILED
+        )
+        put_volume(
+            run,
+            volume.claim,
+            outcome=outcome,
+            attempt=record.attempt,
+            reason=record.reason,
+            message=record.message[:MAX_TEXT] if record.message else None,
+        )
+        if outcome is VolumeOutcome.FAILED:
+            run.fail(record.reason or "RestoreFailed", f"Volume {volume.target} was not restored: {record.message}")
+        elif outcome is VolumeOutcome.PARTIAL and not spec.mover.allow_partial:
+            run.fail("Partial", f"Volume {volume.target} was not restored as it was: {record.message}")
+
+    return _drive_all(run, resolved, resolved.volumes, make, conclude)
+
+
+def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool | str:
+    """Bring back what the written volumes held before: True once they do, False on the way, else why it can't be
+    done."""
+    written = [v for v in in_place(resolved) if latest(run, Purpose.RESTORE, v.target) is not None]
+    safety = {volume.claim: volume.safety_snapshot_id for volume in run.status.volumes}
+    without = [volume.target for volume in written if not safety.get(volume.claim)]
+    if without:
+        return f"there is no safety snapshot of {', '.join(without)}"
+    failed: list[str] = []
+
+    def make(volume: ResolvedRestoreVolume) -> Task:
+        def build(name: str, attempt: int) -> MoverJob:
+            return replace(
+                _describe(run, spec, resolved, Purpose.RESTORE, name, attempt, policy),
+                claim=volume.target,
+                writes=True,
+                path=f"/volumes/{volume.target}",
+                snapshot_ids=(safety[volume.claim] or "",),
+                delete=True,
+                identity=as_identity(volume.identity),
+                placement=placement(volume.target, run.world),
+            )
+
+        return Task(
+            Purpose.RESTORE,
+            spec.mover,
+            build,
+            claim=volume.target,
+            role=BACK,
+            expected_repository=resolved.repository_id or "",
+        )
+
+    def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
+        if record.outcome is not JobOutcome.SUCCEEDED and not (
+            record.outcome is JobOutcome.PARTIAL and spec.mover.allow_partial
+        ):
+            failed.append(f"{volume.target} could not be rolled back: {record.message}")
+
+    done = _drive_all(run, resolved, written, make, conclude)
+    return "; ".join(failed) if failed else done
+
+
+def put_volume(run: Restoring, claim: str, **changes: object) -> None:
+    """Change one volume's status, or begin it."""
+    known = next((volume for volume in run.status.volumes if volume.claim == claim), RestoreVolumeStatus(claim=claim))
+    others = [volume for volume in run.status.volumes if volume.claim != claim]
+    changed = known.model_copy(update=changes)
+    run.update(volumes=tuple(sorted((*others, changed), key=lambda volume: volume.claim)))
+
+
+def _drive_all(
+    run: Restoring,
+    resolved: ResolvedRestore,
+    volumes: Iterable[ResolvedRestoreVolume],
+    make: Callable[[ResolvedRestoreVolume], Task],
+    conclude: Callable[[ResolvedRestoreVolume, JobRecord], None],
+) -> bool:
+    """Drive one task per volume, one after the other where the repository demands it; whether all are over."""
+    volumes = tuple(volumes)
+    blocked = in_the_way(frozenset(volume.target for volume in volumes), run.world, run.now)
+    serial = one_at_a_time(resolved.repository, run.world)
+    done = True
+    for volume in volumes:
+        task = make(volume)
+        if task.purpose is Purpose.RESTORE and blocked and _would_start(run, task):
+            text = f"It waits with the write until these are gone: {', '.join(blocked)}."
+            run.condition("Restored", Truth.FALSE, "VolumeInUse", text)
+            run.look_again(5)
+            return False
+        record = drive(run, task)
+        if record is not None:
+            conclude(volume, record)
+        if run.failing and task.role != BACK:
+            return False
+        if record is None or (serial and not is_gone(run, record)):
+            done = False
+            if serial:
+                break
+    return done
+
+
+def _would_start(run: Restoring, task: Task) -> bool:
+    """Whether driving the task may create a Job now: none is under way."""
+    record = latest(run, task.purpose, task.claim, task.role)
+    if record is None or (record.outcome is None and record.uid is None):
+        return True
+    return record.outcome is not None and record.outcome not in GOOD
+
+
+def _safety_task(
+    run: Restoring,
+    spec: RestoreSpec,
+    resolved: ResolvedRestore,
+    volume: ResolvedRestoreVolume,
+    policy: str,
+    until: datetime | None,
+) -> Task:
+    place = (run.world.cluster, run.meta.namespace, policy)
+    tags = run_tags(*place, run.meta.uid, volume.target)
+
+    def build(name: str, attempt: int) -> MoverJob:
+        return replace(
+            _describe(run, spec, resolved, Purpose.BACKUP, name, attempt, policy, until),
+            claim=volume.target,
+            host=run.meta.namespace,
+            tags=tags,
+            parent_tags=parent_tags(*place, volume.target) if policy else (),
+            identity=as_identity(volume.identity),
+            placement=placement(volume.target, run.world),
+        )
+
+    def look_up(record: JobRecord) -> Task:
+        def build_look_up(name: str, attempt: int) -> MoverJob:
+            return replace(_describe(run, spec, resolved, Purpose.LOOKUP, name, attempt, policy, until), tags=tags)
+
+        return Task(
+            Purpose.LOOKUP,
+            spec.mover,
+            build_look_up,
+            claim=volume.target,
+            role=f"attempt-{record.attempt}",
+            until=until,
+            expected_repository=resolved.repository_id or "",
+        )
+
+    return Task(
+        Purpose.BACKUP,
+        spec.mover,
+        build,
+        claim=volume.target,
+        role=SAFETY,
+        until=until - SHORTEST_MOVER if until is not None else None,
+        look_up=look_up,
+        expected_repository=resolved.repository_id or "",
+    )
+
+
+def _describe(
+    run: Restoring,
+    spec: RestoreSpec,
+    resolved: ResolvedRestore,
+    purpose: Purpose,
+    name: str,
+    attempt: int,
+    policy: str,
+    until: datetime | None = None,
+) -> MoverJob:
+    return describe(
+        run,
+        purpose,
+        name,
+        attempt,
+        repository=resolved.repository,
+        repository_id=resolved.repository_id,
+        mover=spec.mover,
+        policy=policy,
+        until=until,
+    )
+
+
+def _new_claim(run: Restoring, spec: RestoreSpec, volume: RestoreVolume) -> CreateClaim:
+    new, source = volume.new_claim, find_claim(run, volume.claim)
+    assert new is not None  # noqa: S101 - the caller asked
+    modes = tuple(mode.value for mode in new.access_modes) or (source.access_modes if source is not None else ())
+    stamp = Stamp(run.meta.name, run.meta.uid, spec_hash(spec), StampState.WRITING)
+    return CreateClaim(
+        namespace=run.meta.namespace,
+        name=new.name,
+        labels={MANAGED_BY_LABEL: MANAGED_BY},
+        annotations={RESTORED_ANNOTATION: stamp.text()},
+        size=new.size or (source.size if source is not None else ""),
+        access_modes=modes or ("ReadWriteOnce",),
+        storage_class=new.storage_class_name or (source.storage_class if source is not None else ""),
+    )
+
+
+def _put_resolved(run: Restoring, volume: ResolvedRestoreVolume) -> None:
+    resolved = run.status.resolved
+    if resolved is not None:
+        volumes = tuple(volume if known.claim == volume.claim else known for known in resolved.volumes)
+        run.update(resolved=resolved.model_copy(update={"volumes": volumes}))
+
+
+def _claim_ref(claim: Claim) -> Ref:
+    meta = claim.meta
+    return Ref("v1", "PersistentVolumeClaim", meta.namespace, meta.name, meta.uid)
