@@ -1,0 +1,236 @@
+"""Looks for damage: snapshots, index files, packs, trees, and on demand every byte (restic-format 1.14).
+
+Damage is told to the reporter and counted; only a storage that can't be reached, or a stop, ends a check early. Hints
+(what costs space or time, and no data) don't fail it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lowtide_engine._kernel import Check, Index, KernelError, verify_pack
+from lowtide_engine.errors import FileMissing, FileShort, Interrupted, RepositoryDamaged
+from lowtide_engine.reporting import Counted, Reporter
+from lowtide_engine.repository import IndexedRepository
+from lowtide_engine.storage import File, FileKind
+from lowtide_engine.transfer import Transfer
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import LockedRepository
+
+READERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Which packs are read: part `part` of `parts` (by the first byte of the name), a fraction, or a number of bytes."""
+
+    part: int = 1
+    parts: int = 1
+    fraction: float = 1.0
+    size: int = 0
+
+    def choose(self, packs: Sequence[tuple[str, int]], source: random.Random) -> list[tuple[str, int]]:
+        """The chosen of `packs` (name, size), in their order; at least one where there are any."""
+        if self.parts > 1:
+            return [(name, size) for name, size in packs if int(name[:2], 16) % self.parts == self.part - 1]
+        fraction = self.fraction
+        if self.size:
+            fraction = self.size / max(1, sum(size for _, size in packs))
+        if fraction >= 1 or not packs:
+            return list(packs)
+        count = max(1, int(len(packs) * fraction))
+        return [packs[position] for position in sorted(source.sample(range(len(packs)), count))]
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was found. `broken_packs` are those that are missing or whose content is damaged."""
+
+    problems: int = 0
+    broken_packs: list[str] = field(default_factory=list)
+    suggest_repair_index: bool = False
+    suggest_prune: bool = False
+    packs: int = 0
+    snapshots: int = 0
+
+
+class _Listening:
+    """A reporter that counts problems on their way to the real one."""
+
+    def __init__(self, inner: Reporter, report: CheckReport) -> None:
+        self._inner = inner
+        self._report = report
+        self.progress = inner.progress
+        self.item_error = inner.item_error
+        self.item_done = inner.item_done
+        self.notice = inner.notice
+
+    def problem(self, kind: str, message: str) -> None:
+        self._report.problems += 1
+        self._inner.problem(kind, message)
+
+
+def check(
+    locked: LockedRepository,
+    reporter: Reporter,
+    stop: threading.Event,
+    *,
+    read_data: Subset | None = None,
+    check_unused: bool = False,
+) -> CheckReport:
+    """Check the whole repository. `read_data` says which packs are read and verified, None for none; `check_unused` makes
+    blobs that nothing names a problem. Raises a StorageError where the storage is out of reach."""
+    report = CheckReport()
+    listening = _Listening(reporter, report)
+    snapshots = locked.snapshots(
+        on_damaged=lambda name, error: listening.problem("SnapshotDamaged", f"snapshot {name[:8]}: {error.message}")
+    )
+    report.snapshots = len(snapshots)
+    indexed = _load_index(locked, listening, report, stop)
+    present = {entry.name: entry.size for entry in locked.repository.storage.list(FileKind.DATA)}
+    packs = _compare_packs(indexed.index, present, listening, report)
+    roots = list(dict.fromkeys(snapshot.tree for snapshot in snapshots))
+    run = Check(locked.repository.kernel_key, indexed.index, roots=roots)
+    Transfer(run, indexed, listening, stop, outage_ends_it=True).drive()
+    if check_unused:
+        for kind, blob in run.unused():
+            listening.problem("BlobUnused", f"{kind} blob {blob} is not used by any snapshot")
+    if read_data is not None:
+        _read_packs(indexed, read_data.choose(packs, random.SystemRandom()), listening, report, stop)
+    return report
+
+
+def _load_index(
+    locked: LockedRepository, reporter: Reporter, report: CheckReport, stop: threading.Event
+) -> IndexedRepository:
+    repository = locked.repository
+    index = Index()
+    seen: dict[str, tuple[int, str]] = {}
+    names = sorted(entry.name for entry in repository.storage.list(FileKind.INDEX))
+    for name, loaded in _in_parallel(names, lambda name: repository.load_file(FileKind.INDEX, name)):
+        _raise_stop(stop)
+        if isinstance(loaded, FileMissing | RepositoryDamaged):
+            reporter.problem("IndexDamaged", f"index {name[:8]}: {loaded.message}")
+            report.suggest_repair_index = True
+            continue
+        try:
+            index.add(name, loaded)
+            _compare_copies(name, loaded, seen, reporter, report)
+        except (KernelError, ValueError, KeyError, TypeError) as error:
+            reporter.problem("IndexDamaged", f"index {name[:8]} can't be read: {error}")
+            report.suggest_repair_index = True
+    return IndexedRepository(repository, locked.lock, index)
+
+
+def _compare_copies(
+    name: str, plaintext: bytes, seen: dict[str, tuple[int, str]], reporter: Reporter, report: CheckReport
+) -> None:
+    """All blobs of a pack must be in each index file that names the pack."""
+    for pack in json.loads(plaintext)["packs"]:
+        blobs = hash(frozenset((blob["id"], blob["type"], blob["offset"], blob["length"]) for blob in pack["blobs"]))
+        known = seen.setdefault(pack["id"], (blobs, name))
+        if known[1] == name:
+            continue
+        report.suggest_repair_index = True
+        if known[0] != blobs:
+            message = f"pack {pack['id']} has other blobs in index {name[:8]} than in index {known[1][:8]}"
+            reporter.problem("PackIndexedInParts", message)
+        else:
+            reporter.notice(f"pack {pack['id']} is in several index files, which costs a little space")
+
+
+def _compare_packs(
+    index: Index, present: dict[str, int], reporter: Reporter, report: CheckReport
+) -> list[tuple[str, int]]:
+    """Compare what the index names with what is there; gives the packs that are worth reading, by name."""
+    readable = []
+    named = sorted(index.packs())
+    report.packs = len(named)
+    for pack in named:
+        expected, size = index.pack_size(pack), present.get(pack)
+        if size is None:
+            reporter.problem("PackMissing", f"pack {pack} is missing: the index names it, and it is not in the storage")
+            report.broken_packs.append(pack)
+            continue
+        if size != expected:
+            reporter.problem("PackSize", f"pack {pack} has {size} bytes, the index says {expected}")
+            report.broken_packs.append(pack)
+        if index.has_tree_blobs(pack) and len({entry.kind for entry in index.pack_entries(pack)}) > 1:
+            reporter.notice(f"pack {pack} holds trees and data, as old programs wrote them; a prune separates them")
+            report.suggest_prune = True
+        readable.append((pack, size))
+    orphans = present.keys() - set(named)
+    if orphans:
+        reporter.notice(
+            f"{len(orphans)} packs are in no index, likely left by an interrupted backup; a prune removes them"
+        )
+        report.suggest_prune = True
+    return readable
+
+
+def _read_packs(
+    indexed: IndexedRepository,
+    packs: Sequence[tuple[str, int]],
+    reporter: Reporter,
+    report: CheckReport,
+    stop: threading.Event,
+) -> None:
+    sizes = dict(packs)
+    total, done = sum(sizes.values()), 0
+    for number, (pack, found) in enumerate(_in_parallel([*sizes], lambda pack: _read_pack(indexed, pack)), start=1):
+        _raise_stop(stop)
+        if isinstance(found, Exception):
+            found = [f"pack {pack}: {found}"]
+        for message in found:
+            reporter.problem("PackDamaged", message)
+        if found and pack not in report.broken_packs:
+            report.broken_packs.append(pack)
+        done += sizes[pack]
+        reporter.progress(Counted(number, len(sizes), done, total, report.problems))
+
+
+def _read_pack(indexed: IndexedRepository, pack: str) -> list[str]:
+    """What is wrong with a pack, after a second read: the network may have changed it."""
+    repository = indexed.repository
+    for last in (False, True):
+        try:
+            data = repository.storage.load(File(FileKind.DATA, pack))
+        except FileShort as error:
+            return [f"pack {pack} can't be read: {error.message}"]
+        found = verify_pack(repository.kernel_key, indexed.index, pack, data)
+        if not found or last:
+            break
+    return found
+
+
+def _in_parallel(names: Sequence[str], load: Any) -> Iterator[tuple[str, Any]]:
+    """(name, result) in order, at most READERS loaded ahead. A file that is missing or damaged is its own result; other
+    errors are raised."""
+    waiting = iter(names)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="check") as pool:
+        try:
+            ahead = [(name, pool.submit(load, name)) for name, _ in zip(waiting, range(READERS), strict=False)]
+            while ahead:
+                name, future = ahead.pop(0)
+                try:
+                    result = future.result()
+                except (FileMissing, RepositoryDamaged) as error:
+                    result = error
+                following = next(waiting, None)
+                if following is not None:
+                    ahead.append((following, pool.submit(load, following)))
+                yield name, result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _raise_stop(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Interrupted("the check was stopped by a signal before it was done")

@@ -1,0 +1,5 @@
+"""`python -m lowtide_engine.cli` is the `lowtide` program."""
+
+from lowtide_engine.cli import main
+
+main()

@@ -1,0 +1,146 @@
+"""From settings to an open repository: what every command that touches one begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from lowtide_engine.cli.output import Output
+from lowtide_engine.cli.signals import at_prompt, stop
+from lowtide_engine.contract import Outcome, Result
+
+if TYPE_CHECKING:
+    import click
+
+    from lowtide_engine.cli.options import Settings
+    from lowtide_engine.repository import LockedRepository, Password, Repository
+    from lowtide_engine.storage import Clock, Storage
+
+
+@dataclass
+class Session:
+    """One command's way to its repository. `result` makes the command's answer, with the repository's id once it is known."""
+
+    command: str
+    settings: Settings
+    output: Output
+    repository_id: str = field(default="", init=False)
+
+    @classmethod
+    def of(cls, ctx: click.Context, command: str) -> Session:
+        """From what was given on the command line and by the environment."""
+        from lowtide_engine.cli.options import settings
+
+        given = settings(ctx)
+        return cls(command, given, Output(given, command))
+
+    @property
+    def clock(self) -> Clock:
+        """The system's clock, whose waits end when the process is asked to stop."""
+        from lowtide_engine.storage import SystemClock
+
+        return SystemClock(stop)
+
+    def storage(self) -> Storage:
+        """The storage that was named, not opened yet."""
+        from lowtide_engine.storage import find_location, open_storage, options_from_environment, parse_extended
+
+        given = self.settings
+        location = find_location(
+            given.repository or None, given.environment, given_file=given.repository_file or None
+        )
+        options = options_from_environment(
+            given.environment, extended=parse_extended(given.option), ca_file=given.cacert or None
+        )
+        return open_storage(location, replace(options, insecure_tls=given.insecure_tls), clock=self.clock)
+
+    def password(self, *, file: str = "", command: str = "", prompt: str = "enter password for repository: ") -> Password:
+        """The password, from `file` or `command` if given, else as the settings say, else from the terminal."""
+        from lowtide_engine.repository import find_password
+
+        at_prompt.set()
+        try:
+            return find_password(
+                self.settings.environment,
+                file=file or self.settings.password_file or None,
+                command=command or self.settings.password_command or None,
+                prompt=prompt,
+            )
+        finally:
+            at_prompt.clear()
+
+    @contextmanager
+    def repository(self) -> Iterator[Repository]:
+        """The opened repository, closed at the end."""
+        from lowtide_engine.repository import cache_root, open_repository
+
+        given = self.settings
+        storage = self.storage()
+        password = self.password()
+        root = None if given.no_cache else cache_root(given.environment, given.cache_dir or None)
+        with open_repository(
+            storage,
+            password,
+            clock=self.clock,
+            key_hint=given.key_hint or None,
+            cache_root=root,
+            environment=given.environment,
+        ) as repository:
+            self.repository_id = repository.id
+            yield repository
+
+    @contextmanager
+    def locked(self, *, writes: bool = False, exclusive: bool = False) -> Iterator[LockedRepository]:
+        """The opened repository under a lock; without one where --no-lock was given and the command only reads.
+
+        A mover (LOWTIDE_HOLDER is set) that is about to give up removes locks that nobody refreshed for 30 minutes.
+        """
+        with self.repository() as repository, self.lock(repository, writes=writes, exclusive=exclusive) as locked:
+            yield locked
+
+    @contextmanager
+    def lock(self, repository: Repository, *, writes: bool, exclusive: bool = False) -> Iterator[LockedRepository]:
+        """`locked`, for a repository that is open."""
+        from lowtide_engine.repository.holder import HOLDER_VARIABLE
+
+        if self.settings.no_lock and not writes:
+            yield repository.unlocked()
+            return
+        with repository.locked(
+            exclusive=exclusive,
+            retry_for=self.settings.retry_lock,
+            clear_unrefreshed=bool(self.settings.environment.get(HOLDER_VARIABLE)),
+            dead_holders=self.settings.dead_holder,
+            defer_second_look=not exclusive,
+        ) as locked:
+            yield locked
+
+    def result(
+        self,
+        reason: str = "Completed",
+        message: str = "",
+        *,
+        outcome: Outcome = Outcome.OK,
+        snapshot_ids: list[str] | None = None,
+        files: int = 0,
+        size: int = 0,
+        added: int = 0,
+    ) -> Result:
+        """The command's answer; `size` and `added` in bytes."""
+        return Result(
+            command=self.command,
+            outcome=outcome,
+            reason=reason,
+            message=message,
+            repository_id=self.repository_id,
+            snapshot_ids=snapshot_ids or [],
+            files=files,
+            bytes=size,
+            added_bytes=added,
+            errors=self.output.errors,
+            warnings=list(self.output.warnings),
+        )
+
+

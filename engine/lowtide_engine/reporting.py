@@ -1,0 +1,68 @@
+"""What a job tells while it runs, apart from how it is shown: cli/ prints it, tests collect it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """How far a job is; the kernel's own object has this shape. Sizes in bytes."""
+
+    @property
+    def files_done(self) -> int: ...
+    @property
+    def files_total(self) -> int: ...
+    @property
+    def bytes_done(self) -> int: ...
+    @property
+    def bytes_total(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def scan_finished(self) -> bool:
+        """Whether the totals are final."""
+    @property
+    def current(self) -> Sequence[bytes]:
+        """What is worked on now: paths, raw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A `Progress` of a job that Python counts itself."""
+
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+    errors: int = 0
+    scan_finished: bool = True
+    current: Sequence[bytes] = ()
+
+
+class Reporter(Protocol):
+    """Receives what happens. Called from one thread, the job's; paths are raw bytes."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far the job is; called a few times a second at most."""
+
+    def item_error(self, path: bytes, during: str, message: str) -> None:
+        """A file or folder that could not be read or written; the job goes on and is not a success."""
+
+    def item_done(self, path: bytes, action: str, size: int) -> None:
+        """What was done with one item; only where details were asked for."""
+
+    def problem(self, kind: str, message: str) -> None:
+        """Damage that was found: `kind` is a CamelCase word."""
+
+    def notice(self, message: str) -> None:
+        """Something that a person may want to know, but no failure."""
+
+
+def shown(path: bytes) -> str:
+    """A path as text that can be printed anywhere: bytes that are no UTF-8, and control characters, as \\xNN."""
+    text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

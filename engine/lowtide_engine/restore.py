@@ -1,0 +1,113 @@
+"""A snapshot's files into a folder. The kernel writes them (design: nothing escapes); here it is decided what and whether."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lowtide_engine.errors import BadInput, EngineError
+from lowtide_engine.reporting import Reporter
+from lowtide_engine.repository.snapshot import SnapshotFilter, find
+from lowtide_engine.standing import standing
+from lowtide_engine.transfer import Transfer
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import LockedRepository
+    from lowtide_engine.repository.snapshot import Snapshot
+
+Overwrite = Literal["always", "if-changed", "if-newer", "never"]
+
+
+class NothingMatched(EngineError):
+    """The patterns of a restore match no file of the snapshot."""
+
+    reason = "NothingMatched"
+    default_hint = "`lowtide ls` lists what there is; a pattern that starts with / is matched from the snapshot's root"
+
+
+class DeletionRefused(EngineError):
+    """A restore with --delete from a snapshot that may lack files."""
+
+    reason = "DeletionRefused"
+    default_hint = "choose another snapshot, leave --delete out, or say --allow-partial"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What is to be restored, and how. `snapshot` is an id, its beginning, or `latest`, each with `:folder` or without;
+    the filter counts for `latest`. Patterns and the target are raw bytes."""
+
+    snapshot: str
+    target: bytes
+    only: SnapshotFilter = SnapshotFilter()
+    includes: Sequence[bytes] = ()
+    excludes: Sequence[bytes] = ()
+    iincludes: Sequence[bytes] = ()
+    iexcludes: Sequence[bytes] = ()
+    overwrite: Overwrite = "always"
+    delete: bool = False
+    allow_partial: bool = False
+    sparse: bool = False
+    owner: bool = True
+    numeric_owner: bool = True
+    verify: bool = False
+    dry_run: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What came of it; `errors` counts what could not be written or differs after it was."""
+
+    snapshot: Snapshot
+    summary: Mapping[str, int]
+    errors: int
+
+
+def restore(
+    locked: LockedRepository, request: RestoreRequest, reporter: Reporter, stop: threading.Event
+) -> RestoreReport:
+    """Restore. Raises SnapshotMissing, NothingMatched, DeletionRefused, or what the repository raises."""
+    from lowtide_engine._kernel import Restore
+
+    selects = bool(request.includes or request.iincludes)
+    if selects and (request.excludes or request.iexcludes):
+        raise BadInput("a restore takes includes or excludes, not both", hint="leave one of them out")
+    if request.delete and os.path.realpath(request.target) == b"/" and not selects:
+        raise BadInput("--delete on / would remove what the snapshot does not hold", hint="say which with --include")
+    snapshots = locked.snapshots()
+    snapshot, folder = find(snapshots, request.snapshot, request.only)
+    if request.delete and not request.allow_partial:
+        flaw = standing(snapshot, snapshots).flaw
+        if flaw:
+            raise DeletionRefused(f"snapshot {snapshot.short_id} {flaw}: --delete could remove what it lacks")
+    indexed = locked.load_index()
+    run = Restore(
+        locked.repository.kernel_key,
+        indexed.index,
+        tree=snapshot.tree,
+        target=request.target,
+        subfolder=os.fsencode(folder),
+        includes=request.includes,
+        excludes=request.excludes,
+        iincludes=request.iincludes,
+        iexcludes=request.iexcludes,
+        overwrite=request.overwrite,
+        delete=request.delete,
+        sparse=request.sparse,
+        numeric_owner=request.numeric_owner,
+        owner=request.owner,
+        verify=request.verify,
+        dry_run=request.dry_run,
+        verbose=request.verbose,
+    )
+    finished = Transfer(run, indexed, reporter, stop).drive()
+    counts = finished.summary
+    touched = counts["files_restored"] + counts["files_skipped"] + counts["dirs_restored"] + counts["errors"]
+    if selects and not touched:
+        patterns = ", ".join(os.fsdecode(pattern) for pattern in (*request.includes, *request.iincludes))
+        raise NothingMatched(f"nothing in snapshot {snapshot.short_id} matches {patterns}; nothing was restored")
+    return RestoreReport(snapshot, counts, counts["errors"])

@@ -1,0 +1,53 @@
+"""What a snapshot is worth: whole or partial, and whether its run was completed (design: nothing is lost).
+
+A run over several volumes is good only once a verdict snapshot names its members. A verdict is a snapshot like any other,
+tagged `lowtide:verdict`, `lowtide:run=<run>` and one `lowtide:member=<id>` for each member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository.snapshot import Snapshot
+
+TAG_PREFIX = "lowtide:"
+PARTIAL_TAG = "lowtide:partial"
+VERDICT_TAG = "lowtide:verdict"
+RUN_PREFIX = "lowtide:run="
+MEMBER_PREFIX = "lowtide:member="
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`run` is "" for a snapshot that no run of Lowtide wrote: such are whole as far as anyone can say."""
+
+    partial: bool
+    run: str
+    approved: bool
+
+    @property
+    def flaw(self) -> str:
+        """Why it must not be trusted to be complete, as a sentence's predicate; "" where it may be."""
+        if self.partial:
+            return "is partial, some files could not be read"
+        if self.run and not self.approved:
+            return f"belongs to run {self.run}, which was never completed"
+        return ""
+
+
+def standing(snapshot: Snapshot, others: Iterable[Snapshot]) -> Standing:
+    """The standing of `snapshot` among all snapshots of its repository. One that was tagged anew keeps its standing."""
+    run = value_of(snapshot, RUN_PREFIX)
+    names = {MEMBER_PREFIX + name for name in (snapshot.id, snapshot.original) if name}
+    approved = VERDICT_TAG in snapshot.tags or any(
+        other.has_tags((VERDICT_TAG, RUN_PREFIX + run)) and not names.isdisjoint(other.tags) for other in others
+    )
+    return Standing(PARTIAL_TAG in snapshot.tags, run, approved)
+
+
+def value_of(snapshot: Snapshot, prefix: str) -> str:
+    """What follows `prefix` in the first tag that starts so, or ""."""
+    return next((tag.removeprefix(prefix) for tag in snapshot.tags if tag.startswith(prefix)), "")

@@ -1,0 +1,59 @@
+"""Looking into trees from Python: for listings and dumps, where a few thousand nodes are many. The kernel walks the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lowtide_engine._kernel import KernelError, Node, decode_tree
+from lowtide_engine.errors import EngineError, RepositoryDamaged
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import IndexedRepository
+
+
+class PathMissing(EngineError):
+    """A snapshot has no such file or folder."""
+
+    reason = "PathMissing"
+    default_hint = "`lowtide ls` lists what there is"
+
+
+def load_tree(indexed: IndexedRepository, tree: str) -> list[Node]:
+    """The nodes of a tree, in their order. Raises RepositoryDamaged."""
+    try:
+        return decode_tree(indexed.load_blob("tree", tree))
+    except KernelError as error:
+        raise RepositoryDamaged(f"tree {tree[:8]} can't be read: {error}") from None
+
+
+def find_node(indexed: IndexedRepository, root: str, path: bytes) -> Node | None:
+    """The node at `path` below the tree `root`, or None for the root itself. Raises PathMissing."""
+    node: Node | None = None
+    tree: str | None = root
+    for name in [part for part in path.split(b"/") if part and part != b"."]:
+        children = load_tree(indexed, tree) if tree is not None else []
+        node = next((child for child in children if child.name == name), None)
+        if node is None:
+            raise PathMissing(f"there is no {path.decode(errors='backslashreplace')} in the snapshot")
+        tree = node.subtree if node.type == "dir" else None
+    return node
+
+
+def walk(indexed: IndexedRepository, tree: str, prefix: bytes = b"") -> Iterator[tuple[bytes, Node]]:
+    """Every path below a tree with its node, folders before what they hold."""
+    for node in load_tree(indexed, tree):
+        path = prefix + b"/" + node.name
+        yield path, node
+        if node.type == "dir" and node.subtree is not None:
+            yield from walk(indexed, node.subtree, path)
+
+
+def permissions(node: Node) -> str:
+    """Type and rights as `ls -l` shows them, from the node's mode (Go's FileMode, restic-format 1.9)."""
+    mode = node.mode
+    kind = {"dir": "d", "symlink": "L", "dev": "D", "chardev": "Dc", "fifo": "p", "socket": "S"}.get(node.type, "")
+    special = "".join(letter for bit, letter in ((23, "u"), (22, "g")) if mode & (1 << bit))
+    sticky = "t" if mode & (1 << 20) else ""
+    rights = "".join(letter if mode & (1 << (8 - i)) else "-" for i, letter in enumerate("rwxrwxrwx"))
+    return f"{kind}{special}{sticky}" + rights if kind or special or sticky else "-" + rights
