@@ -68,6 +68,7 @@ check: setup
 	@cargo fmt --check --manifest-path $(CARGO_MANIFEST)
 	@cargo clippy --quiet --locked --all-targets --no-default-features --manifest-path $(CARGO_MANIFEST) -- -D warnings
 	@$(BIN)/python -m lowtide_operator.api.crd --check
+	@$(BIN)/python -m lowtide_engine.cli.reference --check
 
 .PHONY: bench
 bench: setup

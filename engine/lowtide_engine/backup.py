@@ -19,7 +19,7 @@ from lowtide_engine.reporting import Reporter, shown
 from lowtide_engine.repository.go_text import Instant
 from lowtide_engine.repository.keys import own_username
 from lowtide_engine.repository.snapshot import Snapshot, choose_parent, find, summary
-from lowtide_engine.standing import PARTIAL_TAG, TAG_PREFIX
+from lowtide_engine.standing import PARTIAL_TAG, owner_tags, program_version
 from lowtide_engine.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class SourceEmpty(EngineError):
 class BackupRequest:
     """What is to be backed up, and how. Targets and patterns are raw bytes; sizes in bytes.
 
-    `owner` are the reserved tags that say whose the snapshot is; a parent must have those of the same claim. `parent` is
-    an id or its beginning, `group_by` says among which snapshots a parent is looked for otherwise.
+    `owner` are the reserved tags that say whose the snapshot is; a parent must have them too, but for the run. `parent`
+    is an id or its beginning, `group_by` says among which snapshots a parent is looked for otherwise.
     """
 
     targets: Sequence[bytes]
@@ -134,7 +134,8 @@ def back_up(
     errors = finished.summary["errors"] + missing
     if request.refuse_empty and not finished.summary["total_files_processed"]:
         where = ", ".join(shown(target) for target in request.targets)
-        raise SourceEmpty(f"there is no file in {where}{' that could be read' if errors else ''}; no snapshot was written")
+        which = "file that could be read" if errors else "file"
+        raise SourceEmpty(f"there is no {which} in {where}; no snapshot was written")
     end = start if request.time is not None else Instant.at(time.time())
     counts = summary(start, end, finished.summary)
     unchanged = parent is not None and finished.root == parent.tree
@@ -157,18 +158,6 @@ def back_up(
     return BackupReport(indexed.save_snapshot(snapshot), parent, counts, errors, unchanged)
 
 
-def owner_tags(owner: Mapping[str, str]) -> tuple[str, ...]:
-    """The reserved tags for `owner`, such as lowtide:claim=data; what is empty is left out."""
-    return tuple(f"{TAG_PREFIX}{name}={value}" for name, value in owner.items() if value)
-
-
-def program_version() -> str:
-    """What snapshots say they were written by."""
-    from importlib.metadata import version
-
-    return f"lowtide {version('lowtide')}"
-
-
 def _existing(targets: Sequence[bytes], reporter: Reporter) -> list[bytes]:
     existing = []
     for target in targets:
@@ -186,7 +175,7 @@ def _parent(snapshots: Sequence[Snapshot], request: BackupRequest, start: Instan
         return None
     if request.parent:
         return find(snapshots, request.parent)[0]
-    mine = {name: value for name, value in request.owner.items() if name in ("cluster", "namespace", "claim")}
+    mine = {name: value for name, value in request.owner.items() if name != "run"}
     return choose_parent(
         snapshots,
         time=start,

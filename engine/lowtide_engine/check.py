@@ -19,34 +19,13 @@ from lowtide_engine.errors import FileMissing, FileShort, Interrupted, Repositor
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.repository import IndexedRepository
 from lowtide_engine.storage import File, FileKind
+from lowtide_engine.subset import Subset
 from lowtide_engine.transfer import Transfer
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository
 
 READERS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """Which packs are read: part `part` of `parts` (by the first byte of the name), a fraction, or a number of bytes."""
-
-    part: int = 1
-    parts: int = 1
-    fraction: float = 1.0
-    size: int = 0
-
-    def choose(self, packs: Sequence[tuple[str, int]], source: random.Random) -> list[tuple[str, int]]:
-        """The chosen of `packs` (name, size), in their order; at least one where there are any."""
-        if self.parts > 1:
-            return [(name, size) for name, size in packs if int(name[:2], 16) % self.parts == self.part - 1]
-        fraction = self.fraction
-        if self.size:
-            fraction = self.size / max(1, sum(size for _, size in packs))
-        if fraction >= 1 or not packs:
-            return list(packs)
-        count = max(1, int(len(packs) * fraction))
-        return [packs[position] for position in sorted(source.sample(range(len(packs)), count))]
 
 
 @dataclass(slots=True)
@@ -85,8 +64,8 @@ def check(
     read_data: Subset | None = None,
     check_unused: bool = False,
 ) -> CheckReport:
-    """Check the whole repository. `read_data` says which packs are read and verified, None for none; `check_unused` makes
-    blobs that nothing names a problem. Raises a StorageError where the storage is out of reach."""
+    """Check the whole repository. `read_data` says which packs are read and verified, None for none; `check_unused`
+    makes blobs that nothing names a problem. Raises a StorageError where the storage is out of reach."""
     report = CheckReport()
     listening = _Listening(reporter, report)
     snapshots = locked.snapshots(

@@ -23,6 +23,7 @@ class Progress(Protocol):
     @property
     def scan_finished(self) -> bool:
         """Whether the totals are final."""
+
     @property
     def current(self) -> Sequence[bytes]:
         """What is worked on now: paths, raw."""

@@ -1,4 +1,4 @@
-"""A snapshot's files into a folder. The kernel writes them (design: nothing escapes); here it is decided what and whether."""
+"""A snapshot's files into a folder. The kernel writes them (design: nothing escapes); here is decided what, and if."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RestoreRequest:
 
     snapshot: str
     target: bytes
-    only: SnapshotFilter = SnapshotFilter()
+    only: SnapshotFilter | None = None
     includes: Sequence[bytes] = ()
     excludes: Sequence[bytes] = ()
     iincludes: Sequence[bytes] = ()
@@ -74,8 +74,6 @@ def restore(
     from lowtide_engine._kernel import Restore
 
     selects = bool(request.includes or request.iincludes)
-    if selects and (request.excludes or request.iexcludes):
-        raise BadInput("a restore takes includes or excludes, not both", hint="leave one of them out")
     if request.delete and os.path.realpath(request.target) == b"/" and not selects:
         raise BadInput("--delete on / would remove what the snapshot does not hold", hint="say which with --include")
     snapshots = locked.snapshots()

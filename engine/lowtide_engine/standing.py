@@ -1,12 +1,12 @@
 """What a snapshot is worth: whole or partial, and whether its run was completed (design: nothing is lost).
 
-A run over several volumes is good only once a verdict snapshot names its members. A verdict is a snapshot like any other,
-tagged `lowtide:verdict`, `lowtide:run=<run>` and one `lowtide:member=<id>` for each member.
+A run over several volumes is good only once a verdict names its members: a snapshot like any other, tagged
+`lowtide:verdict`, `lowtide:run=<run>`, and `lowtide:member=<id>` once for each member.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,3 +51,15 @@ def standing(snapshot: Snapshot, others: Iterable[Snapshot]) -> Standing:
 def value_of(snapshot: Snapshot, prefix: str) -> str:
     """What follows `prefix` in the first tag that starts so, or ""."""
     return next((tag.removeprefix(prefix) for tag in snapshot.tags if tag.startswith(prefix)), "")
+
+
+def owner_tags(owner: Mapping[str, str]) -> tuple[str, ...]:
+    """The reserved tags for `owner`, such as lowtide:claim=data; what is empty is left out."""
+    return tuple(f"{TAG_PREFIX}{name}={value}" for name, value in owner.items() if value)
+
+
+def program_version() -> str:
+    """What snapshots say they were written by."""
+    from importlib.metadata import version
+
+    return f"lowtide {version('lowtide')}"

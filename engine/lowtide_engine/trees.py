@@ -1,4 +1,4 @@
-"""Looking into trees from Python: for listings and dumps, where a few thousand nodes are many. The kernel walks the rest."""
+"""Looking into trees from Python, for listings and dumps. What must be fast walks trees in the kernel."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ def find_node(indexed: IndexedRepository, root: str, path: bytes) -> Node | None
     return node
 
 
-def walk(indexed: IndexedRepository, tree: str, prefix: bytes = b"") -> Iterator[tuple[bytes, Node]]:
-    """Every path below a tree with its node, folders before what they hold."""
+def walk(
+    indexed: IndexedRepository, tree: str, prefix: bytes = b"", *, deep: bool = True
+) -> Iterator[tuple[bytes, Node]]:
+    """Every path below a tree with its node, folders before what they hold; only those directly in it unless `deep`."""
     for node in load_tree(indexed, tree):
         path = prefix + b"/" + node.name
         yield path, node
-        if node.type == "dir" and node.subtree is not None:
+        if deep and node.type == "dir" and node.subtree is not None:
             yield from walk(indexed, node.subtree, path)
 
 

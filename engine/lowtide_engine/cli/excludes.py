@@ -33,8 +33,8 @@ def exclude_options(function: _F) -> _F:
 
 
 def gather_patterns(given: Iterable[str], files: Iterable[str], environment: Mapping[str, str]) -> list[str]:
-    """The patterns given, then those in the files. In a file, lines are trimmed, `#` starts a comment line, and `$NAME`,
-    `${NAME}` are taken from the environment, `$$` is a dollar sign, as in restic. Raises BadInput.
+    """The patterns given, then those in the files. In a file, lines are trimmed, `#` starts a comment line, and
+    `$NAME`, `${NAME}` are taken from the environment, `$$` is a dollar sign, as in restic. Raises BadInput.
     """
     patterns = list(given)
     for file in files:

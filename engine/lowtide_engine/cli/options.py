@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import click
 
 from lowtide_engine.cli.values import DURATION
 
-COMPRESSION_MODES = ("auto", "off", "fastest", "better", "max")
+Compression = Literal["auto", "off", "fastest", "better", "max"]
+COMPRESSION_MODES: tuple[Compression, ...] = get_args(Compression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,11 @@ class Settings:
     no_lock: bool = False
     retry_lock: float = 0.0
     dead_holder: Sequence[str] = ()
+    expect_repository: str = ""
     json: bool = False
     quiet: bool = False
     verbose: int = 0
-    compression: str = "auto"
+    compression: Compression = "auto"
     pack_size: int = 16 * 1024 * 1024
     no_extra_verify: bool = False
     option: Sequence[str] = ()
@@ -107,6 +109,11 @@ def global_parameters() -> list[click.Parameter]:
             multiple=True,
             metavar="NAME",
             help="A lock holder that is known to be dead: its locks are removed first; can be given several times.",
+        ),
+        _option(
+            "--expect-repository",
+            metavar="ID",
+            help="Refuse a repository that has another id, before anything is written.",
         ),
         _option("--json", is_flag=True, help="Print JSON, as restic does."),
         _option("-q", "--quiet", is_flag=True, help="Print no progress and no summary."),
@@ -182,6 +189,7 @@ def settings(ctx: click.Context) -> Settings:
         no_lock=given.get("no_lock", False),
         retry_lock=given.get("retry_lock", 0.0),
         dead_holder=given.get("dead_holder", ()),
+        expect_repository=given.get("expect_repository", ""),
         json=given.get("json", False),
         quiet=given.get("quiet", False),
         verbose=given.get("verbose", 0),

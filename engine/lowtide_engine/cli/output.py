@@ -41,7 +41,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of the result for people."""
         if not self.json and not self.quiet:
-            print(text, flush=True)
+            print(text, flush=self._terminal)
 
     def message(self, message_type: str, content: Mapping[str, Any]) -> None:
         """A JSON line, with --json only."""

@@ -94,16 +94,17 @@ def _invoke(arguments: Sequence[str], name: str) -> Ended:
             f"{error.format_message()} (see lowtide {name} --help)" if name != "lowtide" else error.format_message()
         )
         return _failed(arguments, name, "BadArguments", message, EXIT_FAILED)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click exits where the reader of a pipe went away.
         return _failed(arguments, name, "OutputClosed", "whoever read the output went away", EXIT_FAILED, silent=True)
-    except Exception as error:
+    except BaseException as error:
         return _from_exception(arguments, name, error)
     if isinstance(outcome, Result):
         return Ended(outcome, EXIT_CODES[outcome.outcome])
     return Ended(Result(name, Outcome.OK, "Completed"), 0)
 
 
-def _from_exception(arguments: Sequence[str], name: str, error: Exception) -> Ended:
+def _from_exception(arguments: Sequence[str], name: str, error: BaseException) -> Ended:
     reason = getattr(error, "reason", None)
     if not isinstance(reason, str):
         traceback.print_exc()

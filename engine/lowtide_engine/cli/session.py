@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lowtide_engine.cli.output import Output
 from lowtide_engine.cli.signals import at_prompt, stop
 from lowtide_engine.contract import Outcome, Result
+from lowtide_engine.errors import RepositoryError
 
 if TYPE_CHECKING:
     import click
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
     from lowtide_engine.storage import Clock, Storage
 
 
+class RepositoryChanged(RepositoryError):
+    """Another repository was opened than the one that was meant."""
+
+    reason = "RepositoryChanged"
+    default_hint = "somebody changed where the repository is, or made it anew; nothing was written"
+
+
 @dataclass
 class Session:
-    """One command's way to its repository. `result` makes the command's answer, with the repository's id once it is known."""
+    """One command's way to its repository. `result` makes the command's answer, with the repository's id if known."""
 
     command: str
     settings: Settings
@@ -48,15 +56,15 @@ class Session:
         from lowtide_engine.storage import find_location, open_storage, options_from_environment, parse_extended
 
         given = self.settings
-        location = find_location(
-            given.repository or None, given.environment, given_file=given.repository_file or None
-        )
+        location = find_location(given.repository or None, given.environment, given_file=given.repository_file or None)
         options = options_from_environment(
             given.environment, extended=parse_extended(given.option), ca_file=given.cacert or None
         )
         return open_storage(location, replace(options, insecure_tls=given.insecure_tls), clock=self.clock)
 
-    def password(self, *, file: str = "", command: str = "", prompt: str = "enter password for repository: ") -> Password:
+    def password(
+        self, *, file: str = "", command: str = "", prompt: str = "enter password for repository: "
+    ) -> Password:
         """The password, from `file` or `command` if given, else as the settings say, else from the terminal."""
         from lowtide_engine.repository import find_password
 
@@ -89,7 +97,16 @@ class Session:
             environment=given.environment,
         ) as repository:
             self.repository_id = repository.id
+            self.refuse_changed(repository)
             yield repository
+
+    def refuse_changed(self, repository: Repository) -> None:
+        """Raise RepositoryChanged where --expect-repository names another repository than this."""
+        expected = self.settings.expect_repository
+        if expected and repository.id != expected:
+            raise RepositoryChanged(
+                f"the repository in {repository.location} has the id {repository.id[:8]}…, expected was {expected[:8]}…"
+            )
 
     @contextmanager
     def locked(self, *, writes: bool = False, exclusive: bool = False) -> Iterator[LockedRepository]:
@@ -142,5 +159,3 @@ class Session:
             errors=self.output.errors,
             warnings=list(self.output.warnings),
         )
-
-

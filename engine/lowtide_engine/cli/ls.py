@@ -1,0 +1,102 @@
+"""`lowtide ls`."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lowtide_engine.cli.options import Command
+from lowtide_engine.cli.output import print_json
+from lowtide_engine.cli.selecting import filter_options, snapshot_filter
+from lowtide_engine.cli.session import Session
+from lowtide_engine.contract import Result
+
+if TYPE_CHECKING:
+    from lowtide_engine._kernel import Node
+
+
+@click.command(cls=Command)
+@click.argument("snapshot", metavar="SNAPSHOT[:FOLDER]")
+@click.argument("folders", nargs=-1, metavar="[FOLDER…]")
+@filter_options
+@click.option("-l", "--long", "long_form", is_flag=True, help="With rights, owner, size and time.")
+@click.option("--recursive", is_flag=True, help="Below the given folders, everything.")
+@click.pass_context
+def command(
+    ctx: click.Context, /, snapshot: str, folders: tuple[str, ...], long_form: bool, recursive: bool, **given: Any
+) -> Result:
+    """List the files of a snapshot; of the given folders only what is directly in them."""
+    session = Session.of(ctx, "ls")
+    for folder in folders:
+        if not folder.startswith("/"):
+            raise click.BadParameter(f"{folder!r} must start with /", param_hint="'FOLDER'")
+    from lowtide_engine.cli.signals import stop
+    from lowtide_engine.cli.snapshots import document
+    from lowtide_engine.errors import Interrupted
+    from lowtide_engine.repository import find
+    from lowtide_engine.trees import find_node, walk
+
+    only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
+    with session.locked() as locked:
+        chosen, below = find(locked.snapshots(), snapshot, only)
+        indexed = locked.load_index()
+        if session.output.json:
+            print_json({**document(chosen), "message_type": "snapshot", "struct_type": "snapshot"})
+        else:
+            session.output.line(f"snapshot {chosen.short_id} of {list(chosen.paths)} at {chosen.time}:")
+        for start in folders or (below,):
+            node = find_node(indexed, chosen.tree, os.fsencode(start))
+            prefix = os.fsencode(start.rstrip("/")) if folders else b""
+            if node is not None and folders:
+                _show(session, prefix, node, long_form=long_form)
+            tree = chosen.tree if node is None else node.subtree
+            if tree is None:
+                continue
+            deep = recursive or not folders
+            for path, found in walk(indexed, tree, prefix, deep=deep):
+                if stop.is_set():
+                    raise Interrupted("the listing was stopped by a signal")
+                _show(session, path, found, long_form=long_form)
+    return session.result(snapshot_ids=[chosen.id])
+
+
+def _show(session: Session, path: bytes, node: Node, *, long_form: bool) -> None:
+    from lowtide_engine.reporting import shown
+    from lowtide_engine.trees import permissions
+
+    if session.output.json:
+        print_json(_document(path, node))
+    elif not long_form:
+        session.output.line(shown(path))
+    else:
+        moment = datetime.fromtimestamp(node.mtime[0], UTC).astimezone()
+        target = f" -> {shown(node.linktarget)}" if node.type == "symlink" else ""
+        about = f"{permissions(node)} {node.uid:5} {node.gid:5} {node.size:6} {moment:%Y-%m-%d %H:%M:%S}"
+        session.output.line(f"{about} {shown(path)}{target}")
+
+
+def _document(path: bytes, node: Node) -> dict[str, Any]:
+    from lowtide_engine.trees import permissions
+
+    name = node.name.decode("utf-8", "replace")
+    found: dict[str, Any] = {"name": name, "type": node.type, "path": path.decode("utf-8", "replace")}
+    found |= {"uid": node.uid, "gid": node.gid}
+    if node.type == "file":
+        found["size"] = node.size
+    if node.mode:
+        found["mode"] = node.mode
+    found["permissions"] = permissions(node)
+    for which in ("mtime", "atime", "ctime"):
+        found[which] = _rfc3339(getattr(node, which))
+    if node.inode:
+        found["inode"] = node.inode
+    return {**found, "message_type": "node", "struct_type": "node"}
+
+
+def _rfc3339(moment: tuple[int, int]) -> str:
+    seconds, nanoseconds = moment
+    text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}".rjust(19, "0")
+    return text + (f".{nanoseconds:09}".rstrip("0") if nanoseconds else "") + "Z"

@@ -1,0 +1,63 @@
+"""The options that say whose snapshots are meant, and which; the reserved tags have options of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lowtide_engine.cli.values import TAGS
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import SnapshotFilter
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+OWNER_KEYS = ("cluster", "namespace", "policy", "run", "claim")
+_OWNER_HELP = {
+    "cluster": "The cluster's uid",
+    "namespace": "The namespace",
+    "policy": "The BackupPolicy's name",
+    "run": "The run's uid",
+    "claim": "The claim's name",
+}
+
+
+def owner_options(function: _F) -> _F:
+    """--cluster, --namespace, --policy, --run, --claim: the tags lowtide:cluster=… and so on."""
+    for key in reversed(OWNER_KEYS):
+        function = click.option(
+            f"--{key}", metavar="NAME", default="", help=f"{_OWNER_HELP[key]}, kept as the tag lowtide:{key}=NAME."
+        )(function)
+    return function
+
+
+def filter_options(function: _F) -> _F:
+    """--host, --tag, --path, as restic has them."""
+    for option in (
+        click.option("--path", "paths", multiple=True, metavar="PATH",
+                     help="Only snapshots with this path; several: with all of them."),
+        click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]",
+                     help="Only snapshots with all these tags; several: with any of the lists."),
+        click.option("-H", "--host", "hosts", multiple=True, metavar="HOST",
+                     help="Only snapshots of this host; several: of any of them."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def snapshot_filter(
+    hosts: Sequence[str], tags: Sequence[tuple[str, ...]], paths: Sequence[str], owner: dict[str, str] | None = None
+) -> SnapshotFilter:
+    """What the options say; each reserved tag is needed in any case."""
+    from lowtide_engine.repository import SnapshotFilter
+    from lowtide_engine.standing import owner_tags
+
+    reserved = owner_tags(owner or {})
+    lists = tuple((*given, *reserved) for given in tags) or ((reserved,) if reserved else ())
+    return SnapshotFilter(tuple(hosts), tuple(paths), lists)
+
+
+def taken(values: dict[str, Any]) -> dict[str, str]:
+    """Takes the owner options out of a command's parameters."""
+    return {key: values.pop(key) for key in OWNER_KEYS}
