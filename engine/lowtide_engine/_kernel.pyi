@@ -106,18 +106,19 @@ class Node:
     error: str
 
 def decode_tree(tree: Buffer) -> list[Node]:
-    """Decode the bytes of a tree blob; KernelError where it isn't one. Names and their order are not checked here: restore does."""
+    """Decode the bytes of a tree blob; KernelError where it isn't one. Names and their order are not checked: restore does."""
 
 def encode_tree(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Build a tree from (name, raw node JSON) pairs; KernelError where the names do not ascend strictly."""
 
 def reencode_tree(tree: Buffer) -> bytes:
-    """The tree as this kernel writes it: the same bytes where restic wrote it. What the kernel doesn't know is lost, so compare."""
+    """The tree as this kernel writes it: the same bytes where restic wrote it. What it doesn't know is lost, so compare."""
 
 @final
 class Patterns:
-    """A list of include or exclude patterns with restic's meaning (`**`, `!`, anchored by a leading slash); KernelError where one is
-    malformed."""
+    """Include or exclude patterns with restic's meaning (`**`, `!`, anchored by a leading slash).
+
+    KernelError where one is malformed."""
 
     def __init__(self, patterns: Sequence[bytes], *, ignore_case: bool = False) -> None: ...
     def __len__(self) -> int: ...
@@ -251,8 +252,28 @@ class Backup(Run):
 
 @final
 class Restore(Run):
-    """Write a tree into a folder. Summary keys: files_restored, files_skipped, files_deleted, dirs_restored, bytes_restored,
-    bytes_skipped, errors."""
+    """Write a tree into a folder, which is made (0700) where it is missing.
+
+    `subfolder` is the folder of the snapshot whose content goes into `target`; a missing one ends the run. Patterns see paths
+    below it, with a leading slash; with includes and excludes, a path must be included and not excluded. Paths in events are
+    those on this machine.
+
+    `overwrite`: "always" compares what is there blob by blob and writes what differs; "if-changed" takes a file with the same
+    size and mtime for unchanged (metadata is put right all the same); "if-newer" leaves what is as new or newer, "never" all that
+    is there. A folder's metadata is always restored, that of the target itself only with `root_metadata` (the node that the
+    snapshot has for `subfolder`).
+
+    `delete` removes what the snapshot doesn't have and the patterns select, after all data is on the disk; it is switched off,
+    and that is an ItemError during "delete", by a refused name, an unreadable tree, or anything whose data could not be restored.
+    A folder that is in a file's way and not empty fails without `delete`.
+
+    An owner or attribute that can't be set is an ItemError (during "owner", "xattr"), also for an unprivileged caller, whom restic
+    doesn't tell; who accepts that passes `owner=False`. Set-id bits are left out where the owner isn't the snapshot's.
+    `numeric_owner=False` looks names up here and falls back to the numbers. `verify` reads each file again from the disk.
+
+    ItemDone actions: "restored", "updated", "unchanged", "skipped", "folder", "deleted". Summary keys: files_restored,
+    files_skipped (skipped or unchanged), files_deleted, dirs_restored, bytes_restored, bytes_skipped, errors.
+    """
 
     def __init__(
         self,
@@ -271,6 +292,7 @@ class Restore(Run):
         sparse: bool = True,
         numeric_owner: bool = True,
         owner: bool = True,
+        root_metadata: bool = False,
         verify: bool = False,
         dry_run: bool = False,
         verbose: bool = False,
@@ -280,8 +302,11 @@ class Restore(Run):
 class Check(Run):
     """Load every tree below `roots` and see that each blob they name is in the index. Gives `Problem` events.
 
-    Summary keys: trees, blobs_used. After the end `unused` names blobs that no tree names.
+    Kinds: MissingTree, DamagedTree, UnsortedTree, NamelessNode, UnsafeName, UnknownType, MissingContent, MissingSubtree,
+    MissingBlob. Summary keys: trees, blobs_used.
     """
 
     def __init__(self, key: Key, index: Index, *, roots: Sequence[str]) -> None: ...
-    def unused(self) -> list[tuple[BlobKind, str]]: ...
+    def unused(self) -> list[tuple[BlobKind, str]]:
+        """The blobs that no tree names, each once. It says so only after a run that finished without a Problem: where a tree
+        couldn't be read, what it names looks unused."""

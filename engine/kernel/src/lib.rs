@@ -4,6 +4,7 @@
 //! config or locks.
 
 pub mod blob;
+pub mod check;
 pub mod chunker;
 pub mod codec;
 pub mod error;
@@ -16,8 +17,10 @@ pub mod pack;
 pub mod pattern;
 pub mod polynomial;
 mod python;
+pub mod restore;
 pub mod run;
 pub mod seal;
 pub mod sha;
 pub mod time;
 pub mod tree;
+pub mod trees;

@@ -188,6 +188,26 @@ impl Index {
         inner.pack(pack).is_some_and(|p| inner.entries(p).any(|e| e.kind == BlobKind::Tree))
     }
 
+    /// A number below `places` that stands for the blob as long as nothing is added, whatever number of places it has.
+    pub fn number(&self, kind: BlobKind, id: &Id) -> Option<u32> {
+        self.read().store.find_numbers(kind, id).min()
+    }
+
+    /// How many places of blobs there are.
+    pub fn places(&self) -> u32 {
+        self.read().store.len()
+    }
+
+    /// The blobs, each once, whose number isn't `marked`.
+    pub fn unmarked(&self, marked: impl Fn(u32) -> bool) -> Vec<(BlobKind, Id)> {
+        let inner = self.read();
+        let blobs = (0..inner.store.len()).map(|n| (n, inner.store.get(n)));
+        blobs
+            .filter(|(n, stored)| !marked(*n) && inner.store.find_numbers(stored.kind(), &stored.id).min() == Some(*n))
+            .map(|(_, stored)| (stored.kind(), stored.id))
+            .collect()
+    }
+
     /// Calls `each` once for every place of a blob.
     pub fn for_each_blob(&self, mut each: impl FnMut(BlobKind, Id)) {
         let inner = self.read();

@@ -3,8 +3,10 @@
 
 mod blobs;
 mod bytes;
+mod check;
 mod index;
 mod nodes;
+mod restore;
 mod run;
 
 use pyo3::create_exception;
@@ -63,9 +65,13 @@ mod _kernel {
         Key, chunk_lengths, is_irreducible, open_blob, random_polynomial, sha256, zstd_compress, zstd_decompress,
     };
     #[pymodule_export]
+    use super::check::Check;
+    #[pymodule_export]
     use super::index::{Index, Location, PackEntry, read_pack_header, verify_pack};
     #[pymodule_export]
     use super::nodes::{Node, Patterns, decode_tree, encode_tree, reencode_tree};
+    #[pymodule_export]
+    use super::restore::Restore;
     #[pymodule_export]
     use super::run::{Fetch, Finished, IndexReady, ItemDone, ItemError, PackBuffer, PackReady, Problem, Progress, Run};
 }

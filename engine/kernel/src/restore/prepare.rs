@@ -1,0 +1,151 @@
+//! The first look at a file: whether it is to be written at all, and which of its blobs are missing.
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::batch::{FileJob, Folders};
+use super::content::{self, Span, spans};
+use super::file::{File, Handle};
+use super::holes::ZERO_CHUNK;
+use super::metadata::{Target, open_place};
+use super::place::{self, Identity};
+use super::walk::modified;
+use super::{Overwrite, Session};
+use crate::error::Result;
+use crate::node::NodeKind;
+
+/// What is left to do for a file. `Nothing`: it was skipped, is complete, or has failed and that was told.
+pub enum Prepared {
+    Nothing,
+    Fetch(Box<File>, Vec<Span>),
+}
+
+pub struct Preparer<'s, 'a> {
+    session: &'s Session<'a>,
+    folders: Folders,
+    buffer: Vec<u8>,
+}
+
+impl<'s, 'a> Preparer<'s, 'a> {
+    pub fn new(session: &'s Session<'a>) -> Self {
+        Preparer { session, folders: Folders::default(), buffer: Vec::new() }
+    }
+
+    pub fn prepare(&mut self, job: FileJob) -> Result<Prepared> {
+        let session = self.session;
+        let mut wanted = Vec::with_capacity(job.content.len());
+        for span in spans(session.index, &job.content) {
+            match span {
+                Ok(span) => wanted.push(span),
+                Err(blob) => return nothing(session.lost(&job, "read", format!("blob {blob} is not in the index"))),
+            }
+        }
+        let size = wanted.last().map_or(0, |last| last.offset.saturating_add(last.length));
+        if size != job.size {
+            let message = format!("the snapshot says {} bytes, but its blobs hold {size}", job.size);
+            session.notice(&job.path, "restore", message)?;
+        }
+        if session.options.dry_run && job.folder.fresh {
+            return nothing(session.restored(&job, size, false));
+        }
+        let folder = match self.folders.open(session, &job.folder) {
+            Ok(folder) => folder,
+            Err(error) => return nothing(session.lost(&job, "write", format!("its folder cannot be opened: {error}"))),
+        };
+        let there = match if job.folder.fresh { Ok(None) } else { place::look(folder, &job.name) } {
+            Ok(there) => there,
+            Err(error) => return nothing(session.lost(&job, "write", error.to_string())),
+        };
+        let mut handle = Handle::Unmade;
+        if let Some(stat) = &there {
+            if !session.options.overwrite.replaces(job.metadata.mtime(), modified(stat)) {
+                return nothing(session.skipped(&job, size, "skipped"));
+            }
+            if place::is_sole(stat) {
+                if is_unchanged(session, &job, stat, size) && put_metadata(session, &job, folder, stat.into())? {
+                    return nothing(session.skipped(&job, size, "unchanged"));
+                }
+                // What may not be changed in place is replaced.
+                if let Ok(fd) = place::open_in_place(folder, &job.name, stat.into()) {
+                    let there = stat.st_size as u64;
+                    // What can't be read is written.
+                    wanted.retain(|span| !content::holds(&fd, span, there, &mut self.buffer).unwrap_or(false));
+                    if wanted.is_empty() && there == size && put_metadata(session, &job, folder, stat.into())? {
+                        return nothing(session.skipped(&job, size, "unchanged"));
+                    }
+                    handle = Handle::Closed(stat.into());
+                }
+            }
+        }
+        if session.options.dry_run {
+            return nothing(session.restored(&job, size, there.is_some()));
+        }
+        start(session, job, size, there.is_some(), handle, wanted, folder)
+    }
+}
+
+fn nothing(result: Result<()>) -> Result<Prepared> {
+    result.map(|()| Prepared::Nothing)
+}
+
+fn is_unchanged(session: &Session<'_>, job: &FileJob, stat: &fs::Stat, size: u64) -> bool {
+    session.options.overwrite == Overwrite::IfChanged
+        && stat.st_size as u64 == size
+        && modified(stat).same_instant(job.metadata.mtime())
+}
+
+/// Put the metadata on a file whose content stays; false where another file has come into its place.
+fn put_metadata(session: &Session<'_>, job: &FileJob, folder: BorrowedFd<'_>, expected: Identity) -> Result<bool> {
+    if session.options.dry_run {
+        return Ok(true);
+    }
+    let open = || -> std::result::Result<_, Errno> {
+        let fd = open_place(folder, &job.name)?;
+        let stat = fs::fstat(&fd)?;
+        Ok((Identity::from(&stat) == expected && place::is_sole(&stat)).then_some(fd))
+    };
+    let Ok(Some(fd)) = open() else { return Ok(false) };
+    let shortfalls = job.metadata.apply(Target::Place(fd.as_fd()), &NodeKind::File, &session.owners);
+    session.shortfalls(&job.path, shortfalls)?;
+    Ok(true)
+}
+
+/// Set a file up for its missing blobs; zeros are put in at once.
+fn start(
+    session: &Session<'_>,
+    job: FileJob,
+    size: u64,
+    updates: bool,
+    handle: Handle,
+    wanted: Vec<Span>,
+    folder: BorrowedFd<'_>,
+) -> Result<Prepared> {
+    let kept = size.saturating_sub(wanted.iter().map(|span| span.length).sum::<u64>());
+    let in_place = matches!(handle, Handle::Closed(_));
+    let (zeros, fetched): (Vec<Span>, Vec<Span>) = wanted.into_iter().partition(|span| span.blob.0 == ZERO_CHUNK);
+    let file = Box::new(File::new(job, size, updates, handle, fetched.len()));
+    session.kept(kept);
+    // A file whose blobs all are to come is made when the first comes: it need not be opened twice.
+    if !in_place && zeros.is_empty() && !fetched.is_empty() {
+        return Ok(Prepared::Fetch(file, fetched));
+    }
+    let filling = file.filling(session);
+    let begun = file.open(session, folder).and_then(|opened| {
+        place::set_size(&opened.fd, size, filling)?;
+        zeros.iter().try_for_each(|span| place::write_zeros(&opened.fd, span.offset, span.length, filling))?;
+        Ok(opened.fd)
+    });
+    let fd = match begun {
+        Ok(fd) => fd,
+        Err(error) => return nothing(file.fail(session, "write", error.to_string())),
+    };
+    session.wrote(zeros.iter().map(|span| span.length).sum());
+    if fetched.is_empty() {
+        return nothing(file.complete(session, &fd));
+    }
+    match file.close() {
+        Ok(()) => Ok(Prepared::Fetch(file, fetched)),
+        Err(error) => nothing(file.fail(session, "write", error.to_string())),
+    }
+}
