@@ -1,8 +1,9 @@
 """Files as objects of an S3 bucket, in restic's layout, over boto3.
 
-boto3 is imported here and nowhere else: it and its client cost a fifth of a second. It repeats nothing by itself
-(`Retrying` does), and adds no checksum trailers, which many S3 servers don't know: a save carries Content-MD5 instead,
-as restic's does, so that the server refuses what was changed on the way, also in buckets with an object lock.
+boto3 is imported behind this module and nowhere else: it and its client cost a fifth of a second. It repeats nothing by
+itself (`Retrying` does), and adds no checksum trailers, which many S3 servers don't know. What is saved is signed
+together with the SHA-256 of its bytes, so that a server refuses what was changed on the way; Content-MD5 is added where
+the bucket asks for it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class S3Storage:
         self._region = region_of(address, settings, options.environment)
         self._storage_class = settings.get("storage-class", "")
         self._old_listing = settings.get("list-objects-v1", "false").lower() in ("true", "1", "t")
+        self._content_md5 = False
         self._guard = threading.Lock()
         self._client: S3Client | None = None
 
@@ -106,21 +108,32 @@ class S3Storage:
 
     def save(self, file: File, data: Buffer) -> None:
         view = memoryview(data).cast("B")
-        digest = base64.b64encode(hashlib.md5(view, usedforsecurity=False).digest()).decode()
+        with self._translated(f"save {file}", saving=True):
+            try:
+                self._put(file, view)
+            except Exception as error:
+                # Buckets with an object lock take nothing without it; elsewhere it would be a second hash for nothing.
+                if self._content_md5 or not _wants_md5(error):
+                    raise
+                self._content_md5 = True
+                self._put(file, view)
+
+    def _put(self, file: File, view: memoryview) -> None:
         extra: Any = {}
+        if self._content_md5:
+            digest = hashlib.md5(view, usedforsecurity=False).digest()
+            extra["ContentMD5"] = base64.b64encode(digest).decode()
         # As in restic, only data goes to another storage class: the rest must be there at once.
         if self._storage_class and file.kind is FileKind.DATA:
             extra["StorageClass"] = self._storage_class
-        with self._translated(f"save {file}", saving=True):
-            self._s3.put_object(
-                Bucket=self._address.bucket,
-                Key=self._address.key(file.path),
-                Body=cast("IO[bytes]", _BufferReader(view)),
-                ContentLength=len(view),
-                ContentMD5=digest,
-                ContentType="application/octet-stream",
-                **extra,
-            )
+        self._s3.put_object(
+            Bucket=self._address.bucket,
+            Key=self._address.key(file.path),
+            Body=cast("IO[bytes]", _BufferReader(view)),
+            ContentLength=len(view),
+            ContentType="application/octet-stream",
+            **extra,
+        )
 
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
         check_range(offset, length)
@@ -313,3 +326,9 @@ def _response(error: Exception) -> Mapping[str, Any]:
     """What the server answered, as boto read it; empty where there was no answer."""
     response = getattr(error, "response", None)
     return response if isinstance(response, dict) else {}
+
+
+def _wants_md5(error: Exception) -> bool:
+    """Whether a save was refused for want of a checksum header, as buckets with an object lock do."""
+    said = str(_response(error).get("Error", {}).get("Message", "")).lower()
+    return _status(error) == 400 and "content-md5" in said

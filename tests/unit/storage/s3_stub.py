@@ -30,6 +30,7 @@ class Stub:
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    wants_md5: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -109,6 +110,8 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
         do_GET = do_PUT = do_HEAD = do_DELETE = _serve
 
         def _answer(self, path: str, body: bytes, fault: str) -> tuple[int, bytes, dict[str, str]]:
+            if self.command == "PUT" and stub.wants_md5 and not self.headers.get("Content-MD5"):
+                return 400, _error("InvalidRequest", "Content-MD5 HTTP header is required"), {}
             if self.command == "PUT":
                 stub.objects[path] = body
                 return 200, b"", {"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'}
@@ -135,6 +138,5 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _error(code: str) -> bytes:
-    key = "AKIAIOSFODNN7EXAMPLE"
-    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>it was {code} for {key}</Message></Error>".encode()
+def _error(code: str, message: str = "it was refused to AKIAIOSFODNN7EXAMPLE") -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()

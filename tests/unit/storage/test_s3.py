@@ -129,9 +129,19 @@ def test_a_save_is_one_request_that_says_what_it_carries(storage: S3Storage, stu
     [(method, path, headers)] = stub.requests
     assert (method, path) == ("PUT", KEY)
     assert stub.objects[KEY] == DATA
-    digest = hashlib.md5(DATA, usedforsecurity=False).digest()
-    assert headers["Content-MD5"] == base64.b64encode(digest).decode()
-    assert not [name for name in headers if "checksum" in name.lower() or name.lower() == "transfer-encoding"]
+    assert headers["X-Amz-Content-SHA256"] == PACK.name
+    assert "x-amz-content-sha256" in headers["Authorization"]
+    unwanted = ("checksum", "transfer-encoding", "content-md5")
+    assert not [name for name in headers if any(word in name.lower() for word in unwanted)]
+
+
+def test_a_bucket_with_an_object_lock_gets_the_checksum_that_it_asks_for(storage: S3Storage, stub: Stub) -> None:
+    stub.wants_md5 = True
+    storage.save(PACK, DATA)
+    storage.save(PACK, DATA)
+    assert stub.objects[KEY] == DATA
+    digest = base64.b64encode(hashlib.md5(DATA, usedforsecurity=False).digest()).decode()
+    assert [headers.get("Content-MD5") for _, _, headers in stub.requests] == [None, digest, digest]
 
 
 def test_the_storage_class_is_for_data_only(stub: Stub) -> None:
