@@ -51,9 +51,14 @@ _FULL = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "Se
 _FINAL_STATUS = range(400, 500)
 _PASSING_STATUS = (408, 409, 425, 429)
 _PASSING = (
-    *("RequestTimeout", "SlowDown", "Throttling", "RequestTimeTooSkewed", "OperationAborted"),
+    *("RequestTimeout", "SlowDown", "Throttling", "OperationAborted"),
     *("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"),
 )
+_HINTS = {
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+    "AuthorizationHeaderMalformed": "the region is wrong: set AWS_DEFAULT_REGION or give -o s3.region=…",
+    "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION or give -o s3.region=…",
+}
 _KEY_SHAPE = re.compile(r"[A-Z0-9]{16,128}")
 
 
@@ -269,11 +274,11 @@ class S3Storage:
             return FileMissing(f"{file} is not in {self.location}")
         if code in _REFUSED or status in (401, 403):
             # A save that is refused may be the repetition of one that was done: some servers let nobody overwrite.
-            return StorageRefused(f"{place}: {why}", ambiguous=saving, retryable=code in _PASSING)
+            return StorageRefused(f"{place}: {why}", ambiguous=saving, hint=_HINTS.get(code))
         if code in _FULL or status == 507:
             return StorageFull(f"{place}: {why}")
         passing = code in _PASSING or status in _PASSING_STATUS or status not in _FINAL_STATUS
-        return StorageError(f"{place}: {why}", retryable=passing, ambiguous=saving)
+        return StorageError(f"{place}: {why}", retryable=passing, ambiguous=saving, hint=_HINTS.get(code))
 
 
 def open_s3(location: str, options: StorageOptions) -> S3Storage:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -353,11 +354,9 @@ def test_a_lock_that_goes_while_it_is_looked_at_is_no_conflict(world: World) -> 
 
 
 def gone_pid() -> int:
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return pid
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 HERE = Holder("host", "u", os.getpid(), 0, 0, "pid:[4026531836]")

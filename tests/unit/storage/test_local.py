@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,54 @@ def test_the_systems_errors_say_whether_to_repeat(
         storage.save(PACK, DATA)
     assert caught.value.retryable is retryable
     assert not caught.value.ambiguous, "what is visible here need not be durable: a retry must write again"
+
+
+def as_user(uid: int, gid: int, call: Callable[[], object]) -> None:
+    """Run `call` in a child process of that user and group, with a umask that hides everything from others."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            os.umask(0o077)
+            call()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, f"uid {uid} of group {gid} could not"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become two other users")
+def test_two_users_of_one_group_share_a_repository_on_a_claim() -> None:
+    """What uid 999's backup stores, uid 1000's prune reads, replaces and deletes; the kubelet gives both the
+    fsGroup.
+    """
+
+    def make() -> None:
+        storage = LocalStorage(root)
+        storage.create()
+        storage.save(CONFIG, b"config")
+        storage.save(PACK, DATA)
+
+    def use() -> None:
+        storage = LocalStorage(root)
+        assert storage.load(CONFIG) == b"config"
+        assert [*storage.list(FileKind.DATA)] == [Listed(PACK.name, len(DATA))]
+        assert storage.load(PACK) == DATA
+        storage.save(PACK, DATA)
+        storage.save(CONFIG, b"config")
+        storage.delete(PACK)
+        storage.save(PACK, DATA)
+
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        root = Path(name) / "claim"
+        root.mkdir()
+        os.chown(root, 0, 54321)
+        root.chmod(0o2770)
+        as_user(54999, 54321, make)
+        as_user(55000, 54321, use)
+        as_user(54999, 54321, use)
+        assert {path.stat().st_gid for path in root.rglob("*")} == {54321}
