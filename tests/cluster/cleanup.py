@@ -52,9 +52,14 @@ def end_processes(folder: Path) -> None:
     processes.end(_in_cgroup(), grace=0)
 
 
+def everything(folder: Path) -> list[processes.Process]:
+    """Every process of the cluster, those in its pods too."""
+    return list({each.pid: each for each in [*processes.marked(folder), *_in_cgroup()]}.values())
+
+
 def leftovers(folder: Path) -> list[str]:
     """What of the cluster is still on this machine, one line each; empty where nothing is."""
-    found = [f"process {each.pid} ({each.name})" for each in [*processes.marked(folder), *_in_cgroup()]]
+    found = [f"process {each.pid} ({each.name})" for each in everything(folder)]
     found += [f"mount {point}" for point in mounts_below(folder)]
     found += [f"loop device {device}" for device in _loops(folder)]
     found += [f"interface {name}" for name in _pod_interfaces()]

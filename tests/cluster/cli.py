@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from tests import programs
-from tests.cluster import clusters, host, images, machine
+from tests.cluster import clusters, host, images, machine, selfcheck
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("status", help="say whether the cluster runs well; exit code 1 where it doesn't")
     commands.add_parser("kubeconfig", help="print the path of the cluster's kubeconfig")
     commands.add_parser("images", help="build the images, import them where a cluster runs, and print their names")
+    commands.add_parser("check", help="show that the cluster survives a crash and that `down` leaves nothing; ends it")
     arguments = parser.parse_args(argv)
     try:
         match arguments.command:
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(found.kubeconfig)
             case "images":
                 _images()
+            case "check":
+                selfcheck.check()
     except (host.HostError, programs.BuildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

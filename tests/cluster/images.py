@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from tests.programs import say
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEBIAN = "docker.io/library/debian:bookworm-slim"
 RUST = "docker.io/library/rust:1.95-slim-bookworm"
-_BOOTSTRAP = "bookworm minbase 1"
+_BOOTSTRAP = "bookworm minbase 3"
 """What `_bootstrap` makes; to be changed with it."""
+_DOCUMENTS = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man")
 KEPT = 4
 """How many builds of the project's image stay in the cache."""
 
@@ -44,11 +45,13 @@ RUN groupadd --system --gid {POSTGRES_ID} postgres \\
  && apt-get update \\
  && apt-get install --yes --no-install-recommends \\
     acl attr ca-certificates curl nginx-light postgresql-15 procps python3-minimal rsync \\
- && rm -rf /var/lib/apt/lists/* /var/lib/postgresql/15 /etc/postgresql/15
+ && rm -rf /var/lib/apt/lists/* /var/lib/postgresql/15 /etc/postgresql/15 \\
+    /usr/lib/*/libLLVM* /usr/lib/postgresql/15/lib/bitcode /usr/lib/postgresql/15/lib/llvmjit*
 ENV PATH={POSTGRES_PROGRAMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 CMD ["sleep", "infinity"]
 """
 
+_FIXED = 1_000_000_000
 _TOOLCHAIN = "/usr/local/rust"
 _CARGO = "/usr/local/cargo"
 _TARGET = "/var/cache/cargo-target"
@@ -89,6 +92,13 @@ def ensure() -> Images:
         return Images(_lowtide(), _apps())
 
 
+def apps() -> Image:
+    """The image of the applications alone."""
+    host.prepare("buildah", "debootstrap")
+    with programs.locked(_folder() / ".lock"):
+        return _apps()
+
+
 def pause() -> Image:
     """The image of sandboxes: one static program."""
     name = "lowtide.test/pause:1"
@@ -119,11 +129,8 @@ def context_files() -> Iterator[Path]:
 
 def content_hash() -> str:
     """The hash of everything that goes into the project's image: the Dockerfile and its context."""
-    digest = hashlib.sha256(_base_key().encode())
-    for path in [Path("Dockerfile"), *context_files()]:
-        digest.update(f"{path}\0{os.access(CHECKOUT / path, os.X_OK)}\0".encode())
-        digest.update(hashlib.sha256((CHECKOUT / path).read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    files = _hash_files([Path("Dockerfile"), *context_files()])
+    return hashlib.sha256(f"{_base_key()} {files}".encode()).hexdigest()[:16]
 
 
 def _ignored(path: Path, rules: list[str]) -> bool:
@@ -156,12 +163,15 @@ def _lowtide() -> Image:
             (caches / each).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lowtide-context-", dir="/var/tmp") as folder:
             context = Path(folder)
-            _copy_context(context)
+            kernel, stamp = _kernel_record(caches / "compiled")
+            (caches / "compiled").unlink(missing_ok=True)
+            _copy_context(context, stamp)
             _build(
                 *("--volume", f"{rust}:{_TOOLCHAIN}:ro", "--volume", f"/etc/ssl/certs:{_AUTHORITIES}:ro"),
                 *("--volume", f"{caches / 'home'}:{_CARGO}", "--volume", f"{caches / 'target'}:{_TARGET}"),
                 *("--file", context / "Dockerfile", "--tag", name, context),
             )
+        (caches / "compiled").write_text(f"{kernel} {stamp}")
         _push(name, target)
 
     archive = programs.cached(_folder(), f"lowtide-{key}.tar", make)
@@ -182,20 +192,43 @@ def _apps() -> Image:
     return Image(name, programs.cached(_folder(), f"apps-{key}.tar", make))
 
 
-def _copy_context(target: Path) -> None:
-    """Copy what the Dockerfile may see. Times are fixed, so that equal files give equal layers, but for the crate's.
+def _copy_context(target: Path, kernel_stamp: float) -> None:
+    """Copy what the Dockerfile may see; every time is fixed, so that equal files give equal layers, but the crate's.
 
-    Cargo's cache of compiled dependencies is kept between builds, and it tells changed sources by their time: a crate
-    from another checkout must always look newer than what was compiled last.
+    Cargo's folder of compiled crates is kept between builds, and it tells changed sources by their times. So the
+    crate's files get `kernel_stamp`, which is new whenever any of them differs from what was compiled last.
     """
     for relative in [Path("Dockerfile"), *context_files()]:
         copy = target / relative
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / relative, copy)
-        stamp = time.time() if relative.parts[:2] == ("engine", "kernel") else 1_000_000_000
+        stamp = kernel_stamp if _is_kernel(relative) else _FIXED
         os.utime(copy, (stamp, stamp))
     for path, _, _ in os.walk(target, topdown=False):
-        os.utime(path, (1_000_000_000, 1_000_000_000))
+        os.utime(path, (_FIXED, _FIXED))
+
+
+def _is_kernel(path: Path) -> bool:
+    return path.parts[:2] == ("engine", "kernel")
+
+
+def _kernel_record(last: Path) -> tuple[str, float]:
+    """The hash of the crate's files, and the time to give them; `last` names what was compiled last."""
+    files = [path for path in context_files() if _is_kernel(path)]
+    key = _hash_files(files)
+    if last.exists():
+        known, stamp = last.read_text().split()
+        if known == key:
+            return key, float(stamp)
+    return key, float(int(time.time()))
+
+
+def _hash_files(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path}\0{os.access(CHECKOUT / path, os.X_OK)}\0".encode())
+        digest.update(hashlib.sha256((CHECKOUT / path).read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _ensure_base() -> None:
@@ -225,6 +258,15 @@ def _bootstrap(target: Path) -> None:
         mirror = listed.read_text().split()[1].rstrip("/")
         suites = (f"{mirror} bookworm", f"{mirror} bookworm-updates", f"{mirror}-security bookworm-security")
         listed.write_text("".join(f"deb {suite} main\n" for suite in suites))
+        # As the published image has it: no documentation, and nothing of apt's downloads and caches in a layer.
+        for name in _DOCUMENTS:
+            shutil.rmtree(root / name, ignore_errors=True)
+        (root / "etc/dpkg/dpkg.cfg.d/no-documents").write_text(
+            "".join(f"path-exclude=/{name}/*\n" for name in _DOCUMENTS)
+        )
+        (root / "etc/apt/apt.conf.d/keep-nothing").write_text(
+            'APT::Keep-Downloaded-Packages "false"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
+        )
         host.run("tar", "--create", "--file", target, "--numeric-owner", "--one-file-system", "-C", root, ".")
 
 
