@@ -52,7 +52,7 @@ class LocalStorage:
 
     def create(self) -> None:
         with self._translated("create the folders of a repository"):
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_root()
             for kind in FileKind:
                 if kind is not FileKind.CONFIG:
                     self._make_folder(self._root / kind)
@@ -71,6 +71,9 @@ class LocalStorage:
                     raise
                 self._make_folder(self._root / file.kind)
                 self._make_folder(target.parent)
+                # A file is as durable as the folders that lead to it.
+                _sync_folder(self._root)
+                _sync_folder(self._root / file.kind)
                 temporary, name = _temporary(target)
             try:
                 with open(temporary, "wb", buffering=0) as stream:
@@ -153,15 +156,24 @@ class LocalStorage:
                 return self._root.stat().st_mode & 0o070 == 0o070
         return self._group
 
+    def _make_root(self) -> None:
+        """Make the repository's folder and those above that are missing; below a shared folder they are shared too."""
+        missing = [path for path in (self._root, *self._root.parents) if not path.exists()]
+        for path in reversed(missing):
+            # What a volume with an fsGroup looks like at its root: open to a group, and handing that group down.
+            shared = path.parent.stat().st_mode & 0o2070 == 0o2070
+            path.mkdir(mode=0o700, exist_ok=True)
+            if shared:
+                _share(path)
+            _sync_folder(path.parent)
+
     def _make_folder(self, path: Path) -> None:
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
             return
         if self._open_to_group():
-            # chmod of a folder drops its setgid bit unless it is asked for, and that bit is what hands the group down.
-            inherited = path.stat().st_mode & stat.S_ISGID
-            _chmod(path, 0o770 | inherited)
+            _share(path)
 
     def _make_read_only(self, descriptor: int) -> None:
         _chmod(descriptor, 0o440 if self._open_to_group() else 0o400)
@@ -239,6 +251,11 @@ def _sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _share(folder: Path) -> None:
+    # chmod of a folder drops its setgid bit unless it is asked for, and that bit is what hands the group down.
+    _chmod(folder, 0o770 | folder.stat().st_mode & stat.S_ISGID)
 
 
 def _chmod(path: Path | int, mode: int) -> None:

@@ -66,6 +66,22 @@ def test_on_a_claim_everything_is_open_to_the_group(tmp_path: Path, folder_mode:
     assert mode(root / "config") == mode(root / PACK.path) == 0o440
 
 
+@pytest.mark.parametrize(("claim_mode", "made"), [(0o2775, 0o2770), (0o2770, 0o2770), (0o775, 0o700), (0o1777, 0o700)])
+def test_a_repository_in_a_folder_of_a_claim_is_shared_as_the_claim_is(
+    tmp_path: Path, claim_mode: int, made: int
+) -> None:
+    """Only a folder that hands its group down is taken for a shared one: /tmp is open to everybody, and no claim."""
+    claim = tmp_path / "claim"
+    claim.mkdir()
+    claim.chmod(claim_mode)
+    storage = LocalStorage(claim / "cluster" / "repo")
+    storage.create()
+    storage.save(CONFIG, b"config")
+    assert mode(claim / "cluster") == mode(storage.root) == mode(storage.root / "data") == made
+    assert mode(storage.root / "config") == (0o440 if made & 0o070 else 0o400)
+    assert mode(claim) == claim_mode
+
+
 def test_modes_follow_the_config_of_an_old_repository(storage: LocalStorage) -> None:
     storage.save(CONFIG, b"config")
     (storage.root / "config").chmod(0o640)
@@ -132,6 +148,22 @@ def test_a_file_is_synced_before_its_name_and_its_folder_after(
     monkeypatch.setattr(os, "rename", note_rename)
     storage.save(PACK, DATA)
     assert steps == ["sync file", "rename", "sync folder"]
+
+
+def test_a_folder_that_is_made_on_the_way_is_as_durable_as_the_file_in_it(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    (storage.root / "data" / PACK.name[:2]).rmdir()
+    monkeypatch.setattr(os, "fsync", note)
+    storage.save(PACK, DATA)
+    assert {str(storage.root), str(storage.root / "data"), str(storage.root / "data" / PACK.name[:2])} <= {*synced}
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
