@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests import programs
-from tests.chart.conftest import CHART
+from tests.chart.conftest import CHART, helm_on
 from tests.cluster.controlplane import ControlPlane, control_plane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -30,23 +27,10 @@ def plane() -> Iterator[ControlPlane]:
         yield own
 
 
-def helm(plane: ControlPlane, *arguments: str) -> str:
-    done = subprocess.run(
-        [str(programs.program("helm")), *arguments, "--namespace", "lowtide"],
-        env={**os.environ, "KUBECONFIG": str(plane.kubeconfig)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def installed(plane: ControlPlane) -> Kubectl:
     """The chart, serving the namespace `shop`. Nothing runs: there is no node."""
-    notes = helm(plane, "install", "lowtide", str(CHART), "--create-namespace", "--set", "namespaces={shop}")
+    notes = helm_on(plane, "install", "lowtide", str(CHART), "--create-namespace", "--set", "namespaces={shop}")
     assert "serves shop" in notes
     return plane.kubectl
 
@@ -146,13 +130,13 @@ def test_the_operators_pod_is_within_the_restricted_standard(installed: Kubectl)
 
 
 def test_an_upgrade_to_all_namespaces_moves_the_rights(plane: ControlPlane, installed: Kubectl) -> None:
-    helm(plane, "upgrade", "lowtide", str(CHART), "--set", "clusterWide=true")
+    helm_on(plane, "upgrade", "lowtide", str(CHART), "--set", "clusterWide=true")
     try:
         assert may(installed, OPERATOR, "create", "jobs.batch", "other")
         assert installed.get("rolebindings", "-n", "shop", "-l", "app.kubernetes.io/part-of=lowtide")["items"] == []
         assert not may(installed, OPERATOR, "get", "secrets", "other")
     finally:
-        helm(plane, "upgrade", "lowtide", str(CHART), "--set", "namespaces={shop}")
+        helm_on(plane, "upgrade", "lowtide", str(CHART), "--set", "namespaces={shop}")
     assert not may(installed, OPERATOR, "create", "jobs.batch", "other")
 
 
@@ -168,8 +152,8 @@ def test_uninstalling_leaves_the_objects_of_people_where_they_are(plane: Control
         },
     }
     installed.apply(body)
-    helm(plane, "uninstall", "lowtide")
+    helm_on(plane, "uninstall", "lowtide")
     assert installed.get("backuppolicies.lowtide.dev", "kept", "-n", "shop")["spec"]["capture"] == {"method": "Direct"}
     assert installed.get("clusterroles", "-l", "app.kubernetes.io/part-of=lowtide")["items"] == []
-    helm(plane, "install", "lowtide", str(CHART), "--set", "namespaces={shop}")
+    helm_on(plane, "install", "lowtide", str(CHART), "--set", "namespaces={shop}")
     assert installed.get("backuppolicies.lowtide.dev", "kept", "-n", "shop")["metadata"]["generation"] == 1

@@ -1,0 +1,81 @@
+"""The operator as a process, with the service account that the chart makes and no other rights: it does all its work,
+and is refused nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.kinds import Kind
+from tests.chart.conftest import installed_chart
+from tests.cluster import kubeconfig
+from tests.cluster.controlplane import ControlPlane, control_plane
+from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.process import Operator
+from tests.integration.operator_world.world import World
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.helm]
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    """One of its own: the chart is installed into it."""
+    with control_plane() as own:
+        yield own
+
+
+@pytest.fixture(params=["one namespace", "every namespace"])
+def shop(request: pytest.FixtureRequest, plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
+    """A namespace with a shop, and the operator that the chart describes, with its account's token."""
+    world = World(plane, tmp_path)
+    everywhere = request.param == "every namespace"
+    scope = "clusterWide=true" if everywhere else f"namespaces={{{world.namespace}}}"
+    world.set_up()
+    try:
+        with installed_chart(plane, scope):
+            token = plane.kubectl("create", "token", "lowtide", "-n", "lowtide").strip()
+            own = kubeconfig.write_kubeconfig(
+                tmp_path / "operator.kubeconfig", plane.url, plane.certificates.authority, token
+            )
+            world.operator = Operator(
+                own,
+                tmp_path / "operator.log",
+                "" if everywhere else world.namespace,
+                namespace="lowtide",
+                installation="lowtide/lowtide",
+            )
+            world.operator.start()
+            yield world
+    finally:
+        world.tear_down()
+
+
+def test_a_run_and_its_deletion_need_no_other_rights(shop: World) -> None:
+    shop.policy()
+    shop.await_ready(kinds.BACKUP_POLICY, "nightly")
+    shop.snapshot(deletionPolicy="Delete")
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()
+    delete(shop, kinds.SNAPSHOT, "first")
+    assert len(shop.movers.forgotten) == 3, "two volumes and the verdict"
+    assert refusals(shop) == []
+
+
+def delete(shop: World, kind: Kind, name: str) -> None:
+    """Delete an object, and wait until its finalizer lets it go."""
+    shop.api.delete(kind, shop.namespace, name)
+    wait_for(
+        f"{kind} {name} is gone",
+        lambda: shop.api.get(kind, shop.namespace, name) is None,
+        within=60,
+        seen=shop.operator.tail,
+    )
+
+
+def refusals(shop: World) -> list[str]:
+    """Lines of the operator's log in which the API server refused something for want of rights."""
+    return [line for line in shop.operator.text().splitlines() if re.search(r"[Ff]orbidden|\b403\b|cannot ", line)]
