@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "tools":
                 return _tools(parser, arguments.names)
             case "up":
-                print(machine.up().kubeconfig)
+                print(clusters.cluster().kubeconfig if clusters.docker_runs() else machine.up().kubeconfig)
             case "down":
-                machine.down()
+                clusters.down()
             case "status":
                 return _status()
             case "kubeconfig":

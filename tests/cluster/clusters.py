@@ -83,11 +83,12 @@ def cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
 
 def load(running: machine.Machine, built: images.Images) -> None:
     """Import the images that the node lacks."""
-    present = node.image_names(running.folder)
-    for image in (built.lowtide, built.apps):
-        if image.name not in present:
-            with machine.step(f"importing {image.name}"):
-                node.import_image(running.folder, image.archive)
+    with programs.locked(Path("/run/lock/lowtide-test-cluster-images.lock")):
+        present = node.image_names(running.folder)
+        for image in (built.lowtide, built.apps):
+            if image.name not in present:
+                with machine.step(f"importing {image.name}"):
+                    node.import_image(running.folder, image.archive)
 
 
 def docker_runs() -> bool:
@@ -100,9 +101,12 @@ def docker_runs() -> bool:
     return asked.returncode == 0
 
 
-def kind_down() -> None:
-    """Remove the kind cluster; nothing happens where there is none."""
-    host.run(programs.program("kind"), "delete", "cluster", "--name", KIND_NAME)
+def down() -> None:
+    """Remove the cluster that `cluster` made: kind's where a Docker engine runs, else this machine's."""
+    if docker_runs():
+        host.run(programs.program("kind"), "delete", "cluster", "--name", KIND_NAME)
+    else:
+        machine.down()
 
 
 def _given(kubeconfig: Path, environment: Mapping[str, str]) -> Cluster:
