@@ -249,6 +249,8 @@ class Backup(Run):
     def index_stored(self, ticket: int) -> None: ...
     def flush_index(self) -> None:
         """Emit an index of all acknowledged packs at once (SIGTERM); events go on until `cancel`."""
+    def unindexed_packs(self) -> int:
+        """How many acknowledged packs no acknowledged index names yet: 0 once all of `flush_index` is done."""
 
 @final
 class Restore(Run):

@@ -69,21 +69,20 @@ impl Chunker {
         Ok(Self { tables: Box::new(Tables::new(polynomial)) })
     }
 
-    /// The length of the first chunk of `data`, which starts at a chunk's start and goes on for `MAX_SIZE` bytes or to the file's
-    /// end, whichever comes first. 0 for no data.
-    pub fn cut(&self, data: &[u8]) -> usize {
-        let longest = data.len().min(MAX_SIZE);
-        if longest <= MIN_SIZE {
-            return longest;
-        }
-        self.tables.first(data, MIN_SIZE, longest).unwrap_or(longest)
+    /// The length of the first chunk of `data`, which starts where a chunk starts; None where more of the file must be seen.
+    /// The first `seen` bytes were given before, without result.
+    pub fn cut(&self, data: &[u8], seen: usize) -> Option<usize> {
+        let from = MIN_SIZE.max(seen + 1);
+        let to = data.len().min(MAX_SIZE);
+        let found = if from <= to { self.tables.first(data, from, to) } else { None };
+        found.or((to == MAX_SIZE).then_some(MAX_SIZE))
     }
 
     /// The lengths of all chunks of a whole file.
     pub fn lengths(&self, mut data: &[u8]) -> Vec<usize> {
         let mut lengths = Vec::new();
         while !data.is_empty() {
-            let length = self.cut(data);
+            let length = self.cut(data, 0).unwrap_or(data.len());
             lengths.push(length);
             data = &data[length..];
         }
@@ -151,6 +150,25 @@ pub mod tests {
         assert!(lengths.contains(&MAX_SIZE));
         assert_eq!(lengths.iter().sum::<usize>(), data.len());
         assert_eq!(lengths, plain_lengths(&data));
+    }
+
+    #[test]
+    fn data_in_steps_is_cut_as_data_at_once() {
+        let chunker = Chunker::new(POLYNOMIAL).unwrap();
+        let data = noise(12 << 20, 5);
+        for step in [1 << 20, 300_001, 64] {
+            let (mut lengths, mut start, mut seen) = (Vec::new(), 0, 0);
+            for end in (step..data.len() + step).step_by(step).map(|e| e.min(data.len())) {
+                while let Some(length) = chunker.cut(&data[start..end], seen) {
+                    lengths.push(length);
+                    start += length;
+                    seen = 0;
+                }
+                seen = end - start;
+            }
+            lengths.push(data.len() - start);
+            assert_eq!(lengths, chunker.lengths(&data), "{step}");
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! The surface that Python sees is in `lowtide_engine/_kernel.pyi` and is built in `python`; nothing here does network, storage,
 //! config or locks.
 
+pub mod backup;
 pub mod blob;
 pub mod check;
 pub mod chunker;
 pub mod codec;
 pub mod error;
+pub mod fs;
 pub mod gojson;
 pub mod gostring;
 pub mod id;

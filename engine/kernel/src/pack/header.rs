@@ -9,8 +9,12 @@ use crate::seal::{Key, OVERHEAD};
 pub const LENGTH_FIELD: usize = 4;
 /// The longest sealed header with its length field that restic reads.
 pub const MAX_HEADER: usize = (16 << 20) + LENGTH_FIELD;
+/// What a pack's end takes without entries.
+pub const EMPTY_SIZE: usize = OVERHEAD + LENGTH_FIELD;
 const RAW_ENTRY: usize = 37;
 const COMPRESSED_ENTRY: usize = 41;
+/// The most that one blob takes in a header.
+pub const LONGEST_ENTRY: usize = COMPRESSED_ENTRY;
 
 /// One blob of a pack. `length` is the sealed length, `uncompressed_length` 0 for a blob stored raw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,12 +43,12 @@ impl Entry {
 
 /// How many bytes a pack's end takes for these entries: the sealed header and the length field.
 pub fn sealed_size<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
-    entries.map(Entry::size_in_header).sum::<usize>() + OVERHEAD + LENGTH_FIELD
+    entries.map(Entry::size_in_header).sum::<usize>() + EMPTY_SIZE
 }
 
 /// Whether a pack with `count` entries can't take another one.
 pub fn is_full(count: usize) -> bool {
-    OVERHEAD + LENGTH_FIELD + COMPRESSED_ENTRY * (count + 1) > MAX_HEADER
+    EMPTY_SIZE + COMPRESSED_ENTRY * (count + 1) > MAX_HEADER
 }
 
 /// Appends the sealed header and its length to a pack that holds exactly these blobs.

@@ -1,6 +1,7 @@
 //! What Python sees: thin classes and functions over the rest of the crate. Every call that works on data releases the
 //! interpreter's lock.
 
+mod backup;
 mod blobs;
 mod bytes;
 mod check;
@@ -60,6 +61,8 @@ impl<'py> FromPyObject<'_, 'py> for KindArgument {
 mod _kernel {
     #[pymodule_export]
     use super::KernelError;
+    #[pymodule_export]
+    use super::backup::Backup;
     #[pymodule_export]
     use super::blobs::{
         Key, chunk_lengths, is_irreducible, open_blob, random_polynomial, sha256, zstd_compress, zstd_decompress,

@@ -210,9 +210,20 @@ pub struct Threads<'scope, 'env: 'scope> {
 
 impl<'scope> Threads<'scope, '_> {
     pub fn spawn(&self, name: &'static str, work: impl FnOnce() -> Result<()> + Send + 'scope) -> Result<()> {
+        self.spawn_deep(name, 2 << 20, work)
+    }
+
+    /// As `spawn`, with a stack of so many bytes, of which only those that are used cost memory.
+    pub fn spawn_deep(
+        &self,
+        name: &'static str,
+        stack: usize,
+        work: impl FnOnce() -> Result<()> + Send + 'scope,
+    ) -> Result<()> {
         let core = self.core;
         thread::Builder::new()
             .name(format!("lowtide-{name}"))
+            .stack_size(stack)
             .spawn_scoped(self.scope, move || core.guard(name, work))
             .map(|_| ())
             .map_err(|e| Error::system(format!("no thread can be started: {e}")))

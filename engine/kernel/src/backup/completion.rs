@@ -1,0 +1,103 @@
+//! Files that are being read, and whoever waits for them in the order of the walk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::node::Node;
+use crate::run::{Close, lock};
+
+/// Results of files by their numbers; None for a file that could not be read.
+#[derive(Default)]
+pub struct Completions {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    done: HashMap<u64, Option<Box<Node>>>,
+    closed: bool,
+}
+
+impl Completions {
+    pub fn put(&self, number: u64, node: Option<Box<Node>>) {
+        lock(&self.state).done.insert(number, node);
+        self.changed.notify_all();
+    }
+
+    /// Waits for a file's result.
+    pub fn take(&self, number: u64) -> Result<Option<Box<Node>>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.closed {
+                return Err(Error::Cancelled);
+            }
+            if let Some(node) = state.done.remove(&number) {
+                return Ok(node);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Close for Completions {
+    fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// A file whose chunks are hashed and stored by any thread. It is complete when it is read to its end and all chunks are done.
+pub struct Assembly {
+    number: u64,
+    completions: Arc<Completions>,
+    state: Mutex<Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    content: Vec<Option<Id>>,
+    missing: usize,
+    /// Set when the file was read to its end; the inner None where that failed.
+    node: Option<Option<Box<Node>>>,
+}
+
+impl Assembly {
+    pub fn new(number: u64, completions: Arc<Completions>) -> Self {
+        Self { number, completions, state: Mutex::new(Parts::default()) }
+    }
+
+    /// The place of the next chunk.
+    pub fn reserve(&self) -> usize {
+        let mut parts = lock(&self.state);
+        parts.content.push(None);
+        parts.missing += 1;
+        parts.content.len() - 1
+    }
+
+    pub fn chunk_done(&self, place: usize, id: Id) {
+        let mut parts = lock(&self.state);
+        parts.content[place] = Some(id);
+        parts.missing -= 1;
+        self.complete(&mut parts);
+    }
+
+    pub fn read_to_end(&self, node: Option<Box<Node>>) {
+        let mut parts = lock(&self.state);
+        parts.node = Some(node);
+        self.complete(&mut parts);
+    }
+
+    fn complete(&self, parts: &mut Parts) {
+        if parts.missing > 0 {
+            return;
+        }
+        let Some(mut node) = parts.node.take() else { return };
+        if let Some(node) = &mut node {
+            node.content = Some(parts.content.drain(..).flatten().collect());
+        }
+        self.completions.put(self.number, node);
+    }
+}

@@ -1,0 +1,148 @@
+//! Sealed blobs into packs.
+//!
+//! Two packs of data are open at a time and each blob goes into one at random, so that a pack's sizes do not give away where a
+//! known file was cut (restic-format 1.5).
+
+use std::sync::{Arc, Mutex};
+
+use super::ledger::Ledger;
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::index::PackContents;
+use crate::pack::BlobKind;
+use crate::pack::header::{self, Entry};
+use crate::run::{Core, Event, Pool, Pooled, lock};
+use crate::seal::Key;
+use crate::sha::sha256;
+
+/// What a buffer has beyond a pack's target size.
+const ROOM: usize = 1 << 20;
+const TREE_TARGET: usize = 4 << 20;
+
+pub struct Packers<'a> {
+    core: &'a Core,
+    key: &'a Key,
+    ledger: &'a Ledger,
+    data: Sort,
+    tree: Sort,
+}
+
+/// The open packs of one kind.
+struct Sort {
+    kind: BlobKind,
+    target: usize,
+    pool: Arc<Pool>,
+    open: Vec<Mutex<Option<Open>>>,
+}
+
+struct Open {
+    bytes: Pooled,
+    entries: Vec<Entry>,
+}
+
+impl Open {
+    fn fits(&self, length: usize) -> bool {
+        let end = header::EMPTY_SIZE + (self.entries.len() + 1) * header::LONGEST_ENTRY;
+        self.bytes.len() + length + end <= self.bytes.capacity() && !header::is_full(self.entries.len())
+    }
+
+    fn add(&mut self, kind: BlobKind, id: Id, sealed: &[u8], uncompressed_length: u32) -> Result<()> {
+        let number =
+            |n: usize| u32::try_from(n).map_err(|_| Error::system(format!("blob {id} is too long for a pack")));
+        let (offset, length) = (number(self.bytes.len())?, number(sealed.len())?);
+        self.bytes.extend_from_slice(sealed);
+        self.entries.push(Entry { kind, id, offset, length, uncompressed_length });
+        Ok(())
+    }
+
+    /// Moves what another pack holds behind what this one holds.
+    fn absorb(&mut self, other: &Open) -> Result<()> {
+        other.entries.iter().try_for_each(|e| {
+            let sealed = &other.bytes[e.offset as usize..e.offset as usize + e.length as usize];
+            self.add(e.kind, e.id, sealed, e.uncompressed_length)
+        })
+    }
+}
+
+impl Sort {
+    fn new(core: &Core, kind: BlobKind, target: usize, buffers: usize, open: usize) -> Self {
+        let open = (0..open).map(|_| Mutex::new(None)).collect();
+        Self { kind, target, pool: core.pool(buffers, target + ROOM), open }
+    }
+
+    fn slot(&self) -> Result<&Mutex<Option<Open>>> {
+        if self.open.len() == 1 {
+            return Ok(&self.open[0]);
+        }
+        let random = getrandom::u32().map_err(|e| Error::system(format!("the system gives no random numbers: {e}")))?;
+        Ok(&self.open[random as usize % self.open.len()])
+    }
+}
+
+impl<'a> Packers<'a> {
+    /// Packs of data are closed at `target` bytes; in all there are four buffers for them.
+    pub fn new(core: &'a Core, key: &'a Key, ledger: &'a Ledger, target: usize) -> Self {
+        let data = Sort::new(core, BlobKind::Data, target, 4, 2);
+        let tree = Sort::new(core, BlobKind::Tree, TREE_TARGET.min(target), 3, 1);
+        Self { core, key, ledger, data, tree }
+    }
+
+    /// Puts a sealed blob into a pack; hands the pack out if that fills it. Waits for a free buffer.
+    pub fn add(&self, kind: BlobKind, id: Id, sealed: &[u8], uncompressed_length: u32) -> Result<()> {
+        let sort = if kind == BlobKind::Data { &self.data } else { &self.tree };
+        let alone = sealed.len() + header::EMPTY_SIZE + header::LONGEST_ENTRY;
+        if alone > sort.pool.capacity() {
+            let mut own = Open { bytes: Pooled::unpooled(alone), entries: Vec::new() };
+            own.add(kind, id, sealed, uncompressed_length)?;
+            return self.hand_out(kind, own);
+        }
+        let slot = sort.slot()?;
+        loop {
+            let mut open = lock(slot);
+            match open.as_mut() {
+                Some(pack) if pack.fits(sealed.len()) => {
+                    pack.add(kind, id, sealed, uncompressed_length)?;
+                    let full = if pack.bytes.len() >= sort.target { open.take() } else { None };
+                    drop(open);
+                    return full.map_or(Ok(()), |full| self.hand_out(kind, full));
+                }
+                // Handed out before another buffer is asked for, so that buffers come back.
+                Some(_) => {
+                    let full = open.take();
+                    drop(open);
+                    full.map_or(Ok(()), |full| self.hand_out(kind, full))?;
+                }
+                None => *open = Some(Open { bytes: sort.pool.take()?, entries: Vec::new() }),
+            }
+        }
+    }
+
+    fn hand_out(&self, kind: BlobKind, mut full: Open) -> Result<()> {
+        header::write(self.key, &full.entries, &mut full.bytes)?;
+        let pack = sha256(&full.bytes);
+        self.ledger.saving(PackContents { pack, entries: full.entries });
+        self.core.emit(Event::PackReady { pack, kind, data: full.bytes })
+    }
+
+    /// Hands out what is left, in as few packs as it fits into. Not while another thread adds.
+    pub fn flush(&self) -> Result<()> {
+        for sort in [&self.data, &self.tree] {
+            let mut last: Option<Open> = None;
+            for slot in &sort.open {
+                let Some(open) = lock(slot).take() else { continue };
+                match &mut last {
+                    Some(into) if into.fits(open.bytes.len() + open.entries.len() * header::LONGEST_ENTRY) => {
+                        into.absorb(&open)?;
+                    }
+                    _ => {
+                        if let Some(full) = last.replace(open) {
+                            self.hand_out(sort.kind, full)?;
+                        }
+                    }
+                }
+            }
+            last.map_or(Ok(()), |full| self.hand_out(sort.kind, full))?;
+        }
+        Ok(())
+    }
+}
