@@ -124,7 +124,9 @@ class RestoreVolume(Model):
     new_claim: NewClaim | None = None
     """Restore into a new claim, and leave the one that was backed up alone."""
     path: AbsolutePath | None = None
-    """The folder in the snapshot that becomes the root of the volume; absent, the path that was backed up."""
+    """The folder in the snapshot that becomes the root of the volume; absent, what Lowtide backed up of the claim.
+    Required with the source repository: / for a snapshot of `.` (as VolSync makes them), /data/NAME for K8up's,
+    /volumes/NAME for Lowtide's; `lowtide ls ID` shows it."""
 
 
 class Overwrite(StrEnum):
@@ -166,6 +168,11 @@ class RestoreSpec(Model):
             "!has(self.source.repository) || self.volumes.size() == 1",
             "a snapshot in a repository is one volume: name one claim",
             lambda self: self.source.repository is None or len(self.volumes) == 1,
+        ),
+        Rule(
+            "!has(self.source.repository) || self.volumes.all(v, has(v.path))",
+            "say path in volumes: only you know which folder of a foreign snapshot is the root of the volume",
+            lambda self: self.source.repository is None or all(v.path is not None for v in self.volumes),
         ),
         Rule(
             "!has(self.source.repository) || !has(self.source.repository.claimName)"

@@ -78,8 +78,7 @@ def _preflight(job: MoverJob) -> list[str]:
 
 def _restore(job: MoverJob) -> list[str]:
     (snapshot,) = job.snapshot_ids
-    words = [f"{snapshot}:{job.path}"] if job.path else [snapshot, "--strip-path"]
-    words += ["--target", mount_path(job.claim)]
+    words = [f"{snapshot}:{job.path or mount_path(job.claim)}", "--target", mount_path(job.claim)]
     words += ["--delete"] if job.delete else []
     words += ["--allow-partial"] if job.delete and job.allow_partial else []
     words += ["--overwrite", "always", "--verify"]

@@ -127,7 +127,7 @@ class MoverJob:
     active_deadline: int | None = None
     claim: str = ""
     path: str = ""
-    """RESTORE: the folder in the snapshot that becomes the root of the volume; "" is the path that was backed up."""
+    """RESTORE: the folder in the snapshot that becomes the root of the volume; "" is /volumes/<claim>."""
     writes: bool = False
     host: str = ""
     tags: tuple[str, ...] = ()

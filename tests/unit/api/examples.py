@@ -147,7 +147,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "adopt",
         {
             "source": {"repository": {"secretName": "volsync", "id": "0123abcd"}},
-            "volumes": [{"claim": "data"}],
+            "volumes": [{"claim": "data", "path": "/"}],
             "overwrite": "Merge",
         },
     ),
@@ -164,7 +164,7 @@ GOOD: dict[str, dict[str, Any]] = {
                     "asOf": "2026-11-24T12:00:00Z",
                 }
             },
-            "volumes": [{"claim": "data", "newClaim": {"name": "fresh", "size": 1073741824}}],
+            "volumes": [{"claim": "data", "newClaim": {"name": "fresh", "size": 1073741824}, "path": "/data/shop"}],
             "overwrite": "Mirror",
         },
     ),

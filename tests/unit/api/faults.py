@@ -70,6 +70,12 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         },
         "a repository can't be backed up into itself",
     ),
+    "a foreign snapshot without a path": (
+        FOREIGN,
+        "spec.volumes",
+        [{"claim": "data"}],
+        "only you know which folder of a foreign snapshot is the root",
+    ),
     "a repository to be restored into itself": (
         FOREIGN,
         "spec.source.repository.claimName",
@@ -178,7 +184,7 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
     "a snapshot for two volumes": (
         FOREIGN,
         "spec.volumes",
-        [{"claim": "a"}, {"claim": "b"}],
+        [{"claim": "a", "path": "/"}, {"claim": "b", "path": "/"}],
         "a snapshot in a repository is one volume",
     ),
     "an access mode that is none": (
