@@ -12,7 +12,7 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import human_size, print_json, table
 from lowtide_engine.cli.selecting import filter_options, owner_options, snapshot_filter, taken
 from lowtide_engine.cli.session import Session
-from lowtide_engine.contract import Result
+from lowtide_engine.contract import Outcome, Result
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import Snapshot
@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 @click.option("-c", "--compact", is_flag=True, help="Without paths and tags.")
 @click.pass_context
 def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result:
-    """List the snapshots of the repository, oldest first. That none matches is no failure."""
+    """List the snapshots of the repository, oldest first. That none matches is no failure.
+
+    With --run, the exit status is 3 where the newest is partial: so a run whose mover was lost learns what it stored.
+    """
     session = Session.of(ctx, "snapshots")
     from lowtide_engine.errors import EngineError
     from lowtide_engine.repository import find, group
 
-    only = snapshot_filter(given["hosts"], given["tags"], given["paths"], taken(given))
+    owner = taken(given)
+    only = snapshot_filter(given["hosts"], given["tags"], given["paths"], owner)
     keys = [key.strip() for key in given["group_by"].split(",") if key.strip()]
     with session.locked() as locked:
         found = locked.snapshots()
@@ -58,7 +62,17 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
             if keys:
                 session.output.line(_heading(key, keys))
             session.output.line(_table(members, compact=given["compact"]) if members else "no snapshots")
-    return session.result(snapshot_ids=[snapshot.id for snapshot in chosen][-32:])
+    ids_found = [snapshot.id for snapshot in chosen][-32:]
+    if owner["run"] and newest_is_partial(chosen):
+        return session.result("Partial", outcome=Outcome.PARTIAL, snapshot_ids=ids_found)
+    return session.result(snapshot_ids=ids_found)
+
+
+def newest_is_partial(snapshots: Sequence[Snapshot]) -> bool:
+    """Whether the last of `snapshots` lacks files that could not be read."""
+    from lowtide_engine.standing import PARTIAL_TAG
+
+    return bool(snapshots) and PARTIAL_TAG in snapshots[-1].tags
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
