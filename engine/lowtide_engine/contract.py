@@ -1,7 +1,7 @@
-"""What a mover says at its end: one JSON document, which the operator reads from the container's termination message.
+"""What a mover says at its end: one JSON document, which the operator reads from the termination message.
 
-The only module of the engine that the operator imports. A document is under 4096 bytes (the kubelet cuts longer ones) and carries a
-version; a reader understands VERSION and VERSION - 1. Logs are never evidence: only this document is.
+The only module of the engine that the operator imports. A document is under 4096 bytes (the kubelet cuts longer ones)
+and carries a version; a reader understands VERSION and VERSION - 1. Logs are never evidence: only this document is.
 """
 
 import json
@@ -26,7 +26,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One mover's result. Sizes in bytes, times in seconds; `reason` is CamelCase, `message` one sentence for a person."""
+    """One mover's result. Sizes in bytes, times in seconds; `reason` is CamelCase, `message` one sentence."""
 
     command: str
     outcome: Outcome
@@ -64,7 +64,7 @@ def encode(result: Result) -> bytes:
 
 
 def decode(data: bytes | str) -> Result:
-    """Read a document back. Raises ContractError where it is cut, not JSON, of another shape, or of an unknown version."""
+    """Read a document back. Raises ContractError where it is cut, of another shape, or of an unknown version."""
     try:
         document = json.loads(data)
     except ValueError as error:

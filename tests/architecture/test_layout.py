@@ -65,14 +65,3 @@ def test_no_file_names_this_machine_or_a_private_registry() -> None:
         str(path.relative_to(ROOT)) for path in texts if any(mark in path.read_text(errors="replace") for mark in marks)
     ]
     assert named == []
-
-
-def test_any_is_confined_to_the_rooms_that_meet_untyped_json() -> None:
-    """`Any` belongs where untyped API objects come in: cluster/, and the few places named here."""
-    allowed = {"cluster", "manifests", "reconcile", "handlers"}
-    used = [
-        str(path.relative_to(ROOT))
-        for path in tracked("operator/lowtide_operator/*.py")
-        if "import Any" in path.read_text() and path.parent.name not in allowed
-    ]
-    assert used == []

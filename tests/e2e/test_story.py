@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests import programs
 from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import wait_for
