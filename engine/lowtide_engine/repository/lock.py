@@ -239,8 +239,9 @@ class Lock:
 
     def confirm(self) -> None:
         """Wait until the second look is over; raises what it found. Cheap afterwards. Nothing is uploaded before it."""
-        if self._second_look is not None:
-            self._second_look.join()
+        second_look = self._second_look
+        if second_look is not None:
+            second_look.join()
             self._second_look = None
         if self._failure is not None:
             raise self._failure
@@ -274,7 +275,10 @@ class Lock:
             if self._released.is_set():
                 return
             self._check()
+            before, wall, steady = self._file.name, self._wall, self._steady
             self._write()
+            # Stopped between the check and the write, we may have been gone for longer than others wait for us.
+            self._check_continued(before, max(self._wall - wall, self._steady - steady))
             self._remove_old()
 
     def release(self) -> None:
@@ -292,6 +296,15 @@ class Lock:
                 except EngineError as error:
                     _log.warning("could not remove our lock %s: %s", name[:8], error.message)
             self._own = []
+
+    def _check_continued(self, before: str, gap: float) -> None:
+        """A new lock continues the old one only if that one was still there, and young enough, when the new one
+        came.
+        """
+        if gap >= LOST_AFTER:
+            self._lose(f"our lock was not refreshed for {gap / 60:.0f} minutes, so that others may have removed it")
+        if not self._locks.is_listed(before):
+            self._lose(f"our lock {before[:8]} was removed by somebody else")
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -289,10 +289,14 @@ class LockedRepository:
         The lock is proved before and after. Where it was lost in between, the snapshot is deleted again and LockLost
         raised: a prune may have removed what it names.
         """
+        return replace(snapshot, id=self._publish(FileKind.SNAPSHOT, snapshot.encode()))
+
+    def _publish(self, kind: FileKind, plaintext: bytes) -> str:
+        """Store what makes other files reachable, only while the lock holds; gives its name."""
         lock = self._need_lock()
         lock.ensure()
-        sealed = self._repository.files.encode(snapshot.encode())
-        file = File(FileKind.SNAPSHOT, hashlib.sha256(sealed).hexdigest())
+        sealed = self._repository.files.encode(plaintext)
+        file = File(kind, hashlib.sha256(sealed).hexdigest())
         failure: StorageError | None = None
         try:
             self._repository.storage.save(file, sealed)
@@ -306,7 +310,7 @@ class LockedRepository:
             raise
         if failure is not None:
             raise failure
-        return replace(snapshot, id=file.name)
+        return file.name
 
     def _take_back(self, file: File, why: EngineError) -> None:
         try:
@@ -315,9 +319,10 @@ class LockedRepository:
             pass
         except EngineError as error:
             short = file.name[:8]
+            forget = f"run `lowtide forget {short}`, then " if file.kind is FileKind.SNAPSHOT else "run "
             raise LockLost(
-                f"snapshot {short} was stored while the lock was lost, and could not be deleted: {error.message}",
-                hint=f"run `lowtide forget {short}`, then `lowtide check`",
+                f"{file.kind}/{short} was stored while the lock was lost, and could not be deleted: {error.message}",
+                hint=f"{forget}`lowtide check`",
             ) from why
 
     def _need_lock(self) -> Lock:
@@ -381,6 +386,9 @@ class IndexedRepository(LockedRepository):
             self._repository.cache.save(file, data)
 
     def save_index(self, plaintext: bytes) -> str:
-        """Store an index file whose packs are all stored, after proving the lock; gives its name."""
-        self._need_lock().ensure()
-        return self._repository.files.save(FileKind.INDEX, plaintext)
+        """Store an index file whose packs are all stored; gives its name.
+
+        The lock is proved before and after, as for a snapshot: an index that names packs which a prune removed
+        meanwhile would make every later backup believe that it has them.
+        """
+        return self._publish(FileKind.INDEX, plaintext)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from lowtide_engine.repository import Holder, Instant, LockFile, Locks
 from lowtide_engine.repository.lock import LOST_AFTER, REFRESH_EVERY, SECOND_LOOK_AFTER, Lock
 from lowtide_engine.repository.sealing import MasterKey
 from lowtide_engine.repository.unpacked import UnpackedFiles
-from lowtide_engine.storage import File, FileKind
+from lowtide_engine.storage import File, FileKind, Listed
 from lowtide_engine.storage.memory import MemoryStorage
 from tests.fakes import FakeClock, FaultyStorage
 
@@ -275,6 +276,34 @@ def test_a_removed_lock_is_not_revived_by_the_refresh(world: World) -> None:
     lock.tick()
     assert world.names() == []
     assert isinstance(lock.failure, LockLost)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_process_that_is_stopped_inside_its_refresh_doesnt_come_back_with_a_new_lock(
+    world: World, removed: bool
+) -> None:
+    """Stopped after it saw its old lock and before it wrote the new one, for a minute in which somebody unlocked,
+    or an hour.
+    """
+    lock = world.take(world.mine)
+    world.clock.pass_by(REFRESH_EVERY)
+
+    class Stopping(FaultyStorage):
+        def list(self, kind: FileKind) -> Iterator[Listed]:
+            listed = [*super().list(kind)]
+            if self.calls["list"] == 1:
+                world.clock.pass_by(60 if removed else HOUR)
+                if removed:
+                    self.inner.delete(File(FileKind.LOCK, lock.file.name))
+            return iter(listed)
+
+    lock._locks._storage = Stopping(world.memory)
+    with pytest.raises(LockLost):
+        lock.refresh()
+    with pytest.raises(LockLost):
+        lock.ensure()
+    lock.release()
+    assert world.names() == []
 
 
 def test_a_listing_that_lags_behind_loses_no_lock(world: World) -> None:

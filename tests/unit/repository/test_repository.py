@@ -248,24 +248,27 @@ def test_a_process_that_was_stopped_publishes_nothing(world: World) -> None:
     assert names(world.memory, FileKind.SNAPSHOT) == []
 
 
+@pytest.mark.parametrize("kind", [FileKind.SNAPSHOT, FileKind.INDEX])
 @pytest.mark.parametrize("reply", ["ok", "lost"])
-def test_a_snapshot_stored_while_the_lock_was_lost_is_taken_back(world: World, reply: str) -> None:
-    """Stopped exactly between the proof and the save: by then a prune may have removed what the snapshot names."""
+def test_what_was_stored_while_the_lock_was_lost_is_taken_back(world: World, reply: str, kind: FileKind) -> None:
+    """Stopped exactly between the proof and the save: by then a prune may have removed what the file names."""
 
     class Stopping(FaultyStorage):
         def save(self, file: File, data: object) -> None:
             super().save(file, data)  # type: ignore[arg-type]
-            if file.kind is FileKind.SNAPSHOT:
+            if file.kind is kind:
                 world.clock.pass_by(LOST_AFTER)
                 if reply == "lost":
                     raise StorageError("the reply was lost, and the connection with it")
 
     storage = Stopping(world.memory)
     repository = open_repository(storage, PASSWORD, clock=world.clock)
-    with repository.locked() as locked, pytest.raises(LockLost):
-        locked.save_snapshot(SNAPSHOT)
-    assert storage.calls["delete"] >= 1
-    assert names(world.memory, FileKind.SNAPSHOT) == []
+    with repository.locked() as locked:
+        indexed = locked.load_index()
+        with pytest.raises(LockLost):
+            indexed.save_snapshot(SNAPSHOT) if kind is FileKind.SNAPSHOT else indexed.save_index(b"{}")
+    assert storage.calls["save"] == 2
+    assert names(world.memory, kind) == []
 
 
 def test_where_it_cant_be_taken_back_it_is_named(world: World) -> None:
