@@ -78,7 +78,9 @@ def _preflight(job: MoverJob) -> list[str]:
 
 def _restore(job: MoverJob) -> list[str]:
     (snapshot,) = job.snapshot_ids
-    words = [f"{snapshot}:{job.path or mount_path(job.claim)}", "--target", mount_path(job.claim)]
+    if not job.path:
+        raise ValueError(f"the Job {job.name} does not say which folder of the snapshot is the root of the volume")
+    words = [f"{snapshot}:{job.path}", "--target", mount_path(job.claim)]
     words += ["--delete"] if job.delete else []
     words += ["--allow-partial"] if job.delete and job.allow_partial else []
     words += ["--overwrite", "always", "--verify"]

@@ -51,7 +51,8 @@ def pod_context(job: MoverJob) -> dict[str, Any]:
     }
     fs_group: int | None = None
     if job.purpose is Purpose.RESTORE:
-        fs_group = _first_or_none(volume_group, OWN_ID if job.identity is None and user == OWN_ID else None)
+        # A new volume's root belongs to root: a mover of another user needs a group to write into it.
+        fs_group = _first_or_none(volume_group, group if job.fresh and user != 0 else None)
     elif volume_group is not None:
         groups.add(volume_group)
     if job.repository.claim_name is not None:

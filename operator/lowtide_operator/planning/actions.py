@@ -127,7 +127,9 @@ class MoverJob:
     active_deadline: int | None = None
     claim: str = ""
     path: str = ""
-    """RESTORE: the folder in the snapshot that becomes the root of the volume; "" is /volumes/<claim>."""
+    """RESTORE: the folder in the snapshot that becomes the root of the volume; required there."""
+    fresh: bool = False
+    """RESTORE: the claim was made for it, so nothing in the volume has a group yet that could be changed."""
     writes: bool = False
     host: str = ""
     tags: tuple[str, ...] = ()

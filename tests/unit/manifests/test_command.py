@@ -26,7 +26,9 @@ COMMANDS: dict[str, MoverJob] = {
     "verdict over partial members": job(
         Purpose.VERDICT, host="shop", tags=tags(), snapshot_ids=(SNAPSHOT_ID,), mover=Mover(allow_partial=True)
     ),
-    "restore of our own": job(Purpose.RESTORE, "data", writes=True, snapshot_ids=(SNAPSHOT_ID,)),
+    "restore into another claim": job(
+        Purpose.RESTORE, "copy", writes=True, fresh=True, snapshot_ids=(SNAPSHOT_ID,), path="/volumes/data"
+    ),
     "restore of VolSync's": job(Purpose.RESTORE, "data", writes=True, snapshot_ids=(SNAPSHOT_ID,), path="/"),
     "restore that a person vouches for": job(
         Purpose.RESTORE, "data", writes=True, delete=True, allow_partial=True, snapshot_ids=(SNAPSHOT_ID,), path="/x"
@@ -90,9 +92,14 @@ def test_a_mirror_deletes_and_reads_back_and_a_merge_does_not_delete() -> None:
 
 
 def test_a_folder_of_the_snapshot_becomes_the_root_of_the_volume() -> None:
-    ours, foreign = understood(COMMANDS["restore of our own"]), understood(COMMANDS["restore of VolSync's"])
-    assert (ours["snapshot"], ours["target"]) == (f"{SNAPSHOT_ID}:/volumes/data", "/volumes/data")
+    other, foreign = understood(COMMANDS["restore into another claim"]), understood(COMMANDS["restore of VolSync's"])
+    assert (other["snapshot"], other["target"]) == (f"{SNAPSHOT_ID}:/volumes/data", "/volumes/copy")
     assert (foreign["snapshot"], foreign["target"]) == (f"{SNAPSHOT_ID}:/", "/volumes/data")
+
+
+def test_a_restore_that_does_not_say_its_folder_is_never_built() -> None:
+    with pytest.raises(ValueError, match="does not say which folder of the snapshot"):
+        arguments(job(Purpose.RESTORE, "data", writes=True, snapshot_ids=(SNAPSHOT_ID,)))
 
 
 def test_a_preflight_proves_what_it_is_asked() -> None:

@@ -125,9 +125,9 @@ def test_a_consumer_that_is_root_gets_a_mover_that_is_root_without_capabilities(
 def test_elevated_counts_only_where_the_namespace_allows_it_and_only_for_movers_of_volumes() -> None:
     mover = Mover.model_validate({"privilege": "Elevated"})
     added = {
-        purpose: container(job(purpose, "data", mover=mover, elevated_allowed=True, snapshot_ids=("f" * 64,)))[
-            "securityContext"
-        ]["capabilities"].get("add")
+        purpose: container(
+            job(purpose, "data", mover=mover, elevated_allowed=True, snapshot_ids=("f" * 64,), path="/x")
+        )["securityContext"]["capabilities"].get("add")
         for purpose in Purpose
     }
     assert added.pop(Purpose.BACKUP) == ["DAC_READ_SEARCH"]
@@ -138,11 +138,21 @@ def test_elevated_counts_only_where_the_namespace_allows_it_and_only_for_movers_
     assert pod(refused)["securityContext"]["runAsUser"] == 65532
 
 
-def test_a_restore_has_the_consumers_group_of_files_and_invents_none_for_a_known_consumer() -> None:
-    writing = job(Purpose.RESTORE, "data", writes=True, snapshot_ids=("f" * 64,), identity=APP)
+def test_a_restore_has_the_consumers_group_of_files_and_invents_none() -> None:
+    writing = job(Purpose.RESTORE, "data", writes=True, snapshot_ids=("f" * 64,), path="/x", identity=APP)
     assert pod(writing)["securityContext"]["fsGroup"] == 2000
-    assert "fsGroup" not in pod(replace(writing, identity=Identity(user=1000)))["securityContext"]
-    assert pod(replace(writing, identity=None))["securityContext"]["fsGroup"] == 65532
+    for identity in (Identity(user=1000), Identity(), None):
+        assert "fsGroup" not in pod(replace(writing, identity=identity))["securityContext"]
+
+
+def test_a_restore_into_a_new_claim_has_a_group_to_write_with() -> None:
+    """The root of a new volume belongs to root."""
+    writing = job(Purpose.RESTORE, "data", writes=True, fresh=True, snapshot_ids=("f" * 64,), path="/x", identity=APP)
+    groups = {
+        identity: pod(replace(writing, identity=identity))["securityContext"].get("fsGroup")
+        for identity in (APP, Identity(user=1000, group=1001), Identity(user=1000), Identity(user=0), None)
+    }
+    assert list(groups.values()) == [2000, 1001, 65532, None, 65532]
 
 
 def test_the_consumers_selinux_level_is_the_movers() -> None:
