@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import programs
-from tests.cluster import host
+from tests.cluster import cleanup, host
 from tests.cluster.archive import write_archive
 from tests.programs import say
 
@@ -33,6 +33,8 @@ _BOOTSTRAP = "bookworm minbase 3"
 _DOCUMENTS = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man")
 KEPT = 4
 """How many builds of the project's image stay in the cache."""
+LAYERS = 200
+"""How many cached layers may stay in buildah's storage; a build adds about ten, of 300 MB in all."""
 
 POSTGRES_ID = 999
 """The user and the group `postgres` in the image of the applications."""
@@ -233,7 +235,7 @@ def _hash_files(files: Iterable[Path]) -> str:
 
 def _ensure_base() -> None:
     """Have both base images in buildah's storage."""
-    host.run(*_buildah(), "rm", "--all")
+    _bound_storage()
     layer = programs.cached(_folder(), f"debian-{_BOOTSTRAP.replace(' ', '-')}.layer", _bootstrap)
     for name in (DEBIAN, RUST):
         if subprocess.run([*_buildah(), "inspect", "--type", "image", name], capture_output=True).returncode == 0:
@@ -245,6 +247,18 @@ def _ensure_base() -> None:
             archive = Path(folder) / "debian.tar"
             write_archive(archive, layer, name=DEBIAN, command=["bash"])
             host.run(*_buildah(), "pull", "--quiet", f"docker-archive:{archive}")
+
+
+def _bound_storage() -> None:
+    """Remove what failed builds left, storage of other base images, and all cached layers once they are many."""
+    for path in programs.cache_root().glob("buildah-*"):
+        if path != _storage():
+            cleanup.unmount(path)
+            shutil.rmtree(path)
+    host.run(*_buildah(), "rm", "--all")
+    if len(host.run(*_buildah(), "images", "--all", "--quiet").split()) > LAYERS:
+        say("forgetting the cached layers of earlier image builds")
+        host.run(*_buildah(), "rmi", "--all", "--force")
 
 
 def _bootstrap(target: Path) -> None:
@@ -270,9 +284,12 @@ def _bootstrap(target: Path) -> None:
         host.run("tar", "--create", "--file", target, "--numeric-owner", "--one-file-system", "-C", root, ".")
 
 
+def _storage() -> Path:
+    return programs.cache_root() / f"buildah-{_base_key()}"
+
+
 def _buildah() -> list[str | Path]:
-    storage = programs.cache_root() / f"buildah-{_base_key()}"
-    return ["buildah", "--root", storage, "--runroot", "/run/lowtide-buildah", "--storage-driver", "overlay"]
+    return ["buildah", "--root", _storage(), "--runroot", "/run/lowtide-buildah", "--storage-driver", "overlay"]
 
 
 def _build(*arguments: str | Path) -> None:
