@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("status", help="say whether the cluster runs well; exit code 1 where it doesn't")
     commands.add_parser("kubeconfig", help="print the path of the cluster's kubeconfig")
     commands.add_parser("images", help="build the images, import them where a cluster runs, and print their names")
+    commands.add_parser(
+        "prepare", help="build everything and start the cluster with the images in it: all that tests need"
+    )
     commands.add_parser("check", help="show that the cluster survives a crash and that `down` leaves nothing; ends it")
     arguments = parser.parse_args(argv)
     try:
@@ -40,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(found.kubeconfig)
             case "images":
                 _images()
+            case "prepare":
+                for name in programs.PROGRAMS:
+                    programs.program(name)
+                print(clusters.cluster().kubeconfig)
             case "check":
                 selfcheck.check()
     except (host.HostError, programs.BuildError) as error:
