@@ -51,7 +51,9 @@ demo: setup
 test: setup
 	$(call say,'tests of the native kernel (about 2 minutes the first time)')
 	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
-	$(call say,'all other tests; the programs that they need are built once and kept (first time: about 20 minutes for Kubernetes itself)')
+	$(call say,'Kubernetes for the tests; what it needs is built once and kept (first time: about 20 minutes)')
+	@$(BIN)/python -m tests.cluster prepare
+	$(call say,'all other tests')
 	@$(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: unit
