@@ -172,7 +172,7 @@ def _stop(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quiesc
     if waits or what:
         names = ", ".join(what or [f"{entry.kind} {entry.name}" for entry in waits])
         run.condition("Quiesced", Truth.FALSE, "Stopping", f"Waiting until these are gone: {names}.")
-        run.look_again(5)
+        run.look_again(1)
         return False
     run.update(quiesce=ledger.model_copy(update={"gone_time": run.now}))
     run.condition("Quiesced", Truth.TRUE, "Gone", f"No pod has a volume of the group mounted; down: {_names(ledger)}.")
@@ -273,7 +273,7 @@ def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
             suspend=True if entry.kind == "CronJob" else None,
         )
     )
-    run.look_again(2)
+    run.look_again(1)
 
 
 def find_workload(run: Run[S], entry: LedgerEntry) -> Workload | None:

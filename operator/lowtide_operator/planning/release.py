@@ -76,7 +76,7 @@ def settle(run: Run[S]) -> bool:
     over = ledger.released_time + SETTLE_FOR
     if waiting and run.now < over:
         run.look_again_at(over)
-        run.look_again(15)
+        run.look_again(1)
         return False
     run.update(
         quiesce=ledger.model_copy(update={"ready_time": run.now}),
