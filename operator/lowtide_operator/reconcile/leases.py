@@ -57,10 +57,8 @@ class NamespaceLeases:
         if renewed is not None and self._clock() - renewed < self.renew_every:
             return True
         self._renewed.pop(namespace, None)
-        asked = self._clock()
         other = await self._take(namespace)
         if other is None:
-            self._renewed[namespace] = asked
             if self._others.pop(namespace, None):
                 logger.info("namespace %s is ours now", namespace)
             return True
@@ -70,14 +68,19 @@ class NamespaceLeases:
         return False
 
     async def _take(self, namespace: str) -> str | None:
-        """Take or renew the Lease; None where it is ours now, else who holds it."""
+        """Take the Lease or renew it where that is due; None where it is ours now, else who holds it."""
+        asked = self._clock()
         lease = await self._cluster.get(kinds.LEASE, namespace, NAME)
         if lease is None:
-            return await self._create(namespace)
+            return await self._create(namespace, asked)
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self._installation) and not self._expired(spec):
             return str(holder)
+        age = self._age(spec)
+        if holder == self._installation and timedelta() <= age < timedelta(seconds=self.renew_every):
+            self._renewed[namespace] = asked - age.total_seconds()
+            return None
         patch = {
             "metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]},
             "spec": self._spec(taken=holder != self._installation),
@@ -86,9 +89,10 @@ class NamespaceLeases:
             await self._cluster.merge_patch(kinds.LEASE, namespace, NAME, patch)
         except (Conflict, NotFound):
             return await self._holder(namespace)
+        self._renewed[namespace] = asked
         return None
 
-    async def _create(self, namespace: str) -> str | None:
+    async def _create(self, namespace: str, asked: float) -> str | None:
         body: Manifest = {
             "apiVersion": kinds.LEASE.api_version,
             "kind": kinds.LEASE.kind,
@@ -104,19 +108,24 @@ class NamespaceLeases:
             if place is None or "deletionTimestamp" not in place["metadata"]:
                 raise
             logger.debug("namespace %s is going: nobody can hold it any more", namespace)
+        self._renewed[namespace] = asked
         return None
 
-    async def _holder(self, namespace: str) -> str | None:
-        """Who holds a Lease that changed under our hands; None where it is us."""
+    async def _holder(self, namespace: str) -> str:
+        """Who holds a Lease that changed under our hands. Raises Conflict where it is us or nobody: ask again."""
         lease = await self._cluster.get(kinds.LEASE, namespace, NAME)
-        holder = ((lease or {}).get("spec") or {}).get("holderIdentity") or "an unknown one"
-        return None if holder == self._installation else str(holder)
+        holder = ((lease or {}).get("spec") or {}).get("holderIdentity")
+        if holder == self._installation or not holder:
+            raise Conflict(f"The Lease {namespace}/{NAME} changed while it was being taken.")
+        return str(holder)
 
     def _expired(self, spec: dict[str, Any]) -> bool:
-        renewed, seconds = spec.get("renewTime"), spec.get("leaseDurationSeconds")
-        if not renewed or not seconds:
-            return True
-        return self._cluster.now() > parse_time(renewed) + timedelta(seconds=seconds)
+        return self._age(spec) > timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
+
+    def _age(self, spec: dict[str, Any]) -> timedelta:
+        """How long ago it was renewed; a Lease that does not say so is as old as can be."""
+        renewed = spec.get("renewTime")
+        return self._cluster.now() - parse_time(renewed) if renewed else timedelta.max
 
     def _spec(self, *, taken: bool) -> dict[str, Any]:
         now = format_micro_time(self._cluster.now())

@@ -9,6 +9,7 @@ from lowtide_operator.planning.actions import Plan
 from lowtide_operator.planning.observed import ObservedOrphans, ObservedPolicy, ObservedRestore, ObservedSnapshot
 from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
+from lowtide_operator.planning.restore import plan_restore
 from lowtide_operator.planning.snapshot import plan_snapshot
 
 
@@ -20,7 +21,7 @@ def plan(observed: ObservedPolicy | ObservedSnapshot | ObservedRestore | Observe
         case ObservedSnapshot():
             return plan_snapshot(observed, now)
         case ObservedRestore():
-            raise LookupError("a Restore has no planner in this version")
+            return plan_restore(observed, now)
         case ObservedOrphans():
             return plan_orphans(observed, now)
     assert_never(observed)
