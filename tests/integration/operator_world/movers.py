@@ -55,7 +55,7 @@ class Movers:
         scripted = self.script(words, before)
         if scripted is not None and not scripted.vanish:
             return scripted
-        done = Play(self._result(words, pod_uid))
+        done = Play(self.result(words, pod_uid))
         return scripted if scripted is not None else done
 
     def count(self, command: str) -> int:
@@ -63,7 +63,8 @@ class Movers:
         with self.guard:
             return sum(1 for words in self.commands if words[0] == command)
 
-    def _result(self, words: list[str], pod_uid: str) -> Result:
+    def result(self, words: list[str], pod_uid: str) -> Result:
+        """What a mover does that has nothing in its way."""
         command = words[0]
         options = options_of(words)
         found: list[str] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
-from lowtide_operator.planning.naming import HELD_LABEL
+from lowtide_operator.planning.naming import HELD_LABEL, RUN_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Api, Object
@@ -108,6 +108,23 @@ class World:
             seen=lambda: self.seen(kind, name),
         )
         return self.condition(kind, name)
+
+    def await_gone(self, kind: Kind, name: str, within: float = PATIENCE) -> None:
+        """Wait until the object is gone."""
+        wait_for(
+            f"{kind} {name} is gone",
+            lambda: self.api.get(kind, self.namespace, name) is None,
+            within=within,
+            seen=lambda: self.seen(kind, name),
+        )
+
+    def pods(self) -> set[str]:
+        """The uids of the workloads' pods."""
+        return {
+            pod["metadata"]["uid"]
+            for pod in self.api.list(kinds.POD, self.namespace)
+            if RUN_LABEL not in (pod["metadata"].get("labels") or {})
+        }
 
     def seen(self, kind: Kind, name: str) -> str:
         """What to tell of a wait that failed."""

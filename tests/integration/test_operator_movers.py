@@ -1,0 +1,107 @@
+"""Movers that fail, hang, run out of memory or lose their pod: a clear reason, and workloads that run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.movers import Play, failure
+from tests.integration.operator_world.world import PATIENCE, World, world
+
+pytestmark = pytest.mark.apiserver
+
+OOM = Play(oom=True)
+ONCE = {"retry": {"limit": 0, "backoff": "1s"}}
+
+
+@pytest.fixture
+def shop(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
+    with world(control_plane, tmp_path) as made:
+        made.operator.start()
+        yield made
+
+
+def test_a_wrong_password_fails_the_run_before_anything_is_stopped(shop: World) -> None:
+    refused = failure("preflight", "WrongPassword", "No key of the repository opens with RESTIC_PASSWORD.")
+    shop.movers.script = lambda words, before: refused if words[0] == "preflight" else None
+    before = shop.pods()
+    shop.policy()
+    shop.snapshot()
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert (ready["status"], ready["reason"]) == ("False", "WrongPassword")
+    assert "RESTIC_PASSWORD" in ready["message"]
+    assert shop.pods() == before
+
+
+def test_a_mover_that_fails_for_a_reason_that_stays_fails_the_run_and_workloads_come_back(shop: World) -> None:
+    full = failure("backup", "StorageFull", "The bucket's quota is used up.")
+    shop.movers.script = lambda words, before: full if words[0] == "backup" else None
+    shop.policy()
+    shop.snapshot()
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert (ready["status"], ready["reason"]) == ("False", "StorageFull")
+    assert shop.condition(kinds.SNAPSHOT, "first", "Stalled")["status"] == "True"
+    shop.assert_back()
+    assert shop.movers.count("verdict") == 0
+
+
+def test_a_mover_that_fails_for_a_reason_that_passes_is_tried_again_within_the_run(shop: World) -> None:
+    broken = failure("backup", "StorageUnreachable", "The connection was reset.")
+    shop.movers.script = lambda words, before: broken if words[0] == "backup" and before == 0 else None
+    shop.policy()
+    shop.snapshot()
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()
+    assert shop.movers.count("backup") == 3
+
+
+def test_a_mover_that_hangs_is_ended_at_max_downtime_and_workloads_come_back(shop: World) -> None:
+    shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
+    shop.policy(quiesce={"timeout": "10s", "maxDowntime": "15s"})
+    shop.snapshot()
+    ready = shop.await_end(kinds.SNAPSHOT, "first", within=90)
+    assert ready["status"] == "False"
+    assert ready["reason"] in ("MaxDowntimeExceeded", "TooLong"), ready
+    shop.assert_back()
+
+
+def test_a_mover_out_of_memory_says_so_with_its_limit(shop: World) -> None:
+    shop.movers.script = lambda words, before: OOM if words[0] == "backup" else None
+    shop.policy(mover={**ONCE, "resources": {"limits": {"memory": "64Mi"}}})
+    shop.snapshot()
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert (ready["status"], ready["reason"]) == ("False", "OutOfMemory")
+    assert "64Mi" in ready["message"]
+    shop.assert_back()
+
+
+def test_a_mover_whose_pod_vanished_is_looked_up_and_what_it_stored_is_adopted(shop: World) -> None:
+    shop.movers.script = lambda words, before: Play(vanish=True) if words[0] == "backup" and before == 0 else None
+    shop.policy()
+    shop.snapshot()
+    status = shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()
+    assert shop.movers.count("snapshots") == 1
+    assert shop.movers.count("backup") == 2, "what was stored was found: nothing is stored twice"
+    assert {volume["snapshotId"] for volume in status["volumes"]} <= set(shop.movers.stored)
+
+
+def test_a_pod_that_is_slow_to_go_delays_the_capture_and_not_more(shop: World) -> None:
+    shop.kubelet.linger = 4.0
+    shop.policy()
+    shop.snapshot()
+    wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
+    wait_for(
+        "a mover starts",
+        lambda: shop.movers.count("backup") or (None if shop.pods() else 1),
+        within=PATIENCE,
+    )
+    assert shop.pods() == set(), "a mover started while a pod still had the volume"
+    shop.kubelet.linger = 0.0
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()

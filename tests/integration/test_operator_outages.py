@@ -1,0 +1,139 @@
+"""The operator killed, and the API server killed or out of reach, while workloads are down: the run ends well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from tests.cluster import kubeconfig
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.process import Operator
+from tests.integration.operator_world.proxy import Proxy
+from tests.integration.operator_world.world import PATIENCE, World, world
+
+pytestmark = pytest.mark.apiserver
+
+
+@pytest.fixture
+def shop(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
+    with world(control_plane, tmp_path) as made:
+        yield made
+
+
+def test_an_operator_killed_at_every_step_of_a_run_goes_on_where_it_was(shop: World) -> None:
+    """SIGKILL whenever the world changed: each new status, hold or Job ends the process that made it."""
+    shop.policy()
+    shop.snapshot()
+    kills, seen = 0, ""
+    deadline = time.monotonic() + 240
+    while not shop.status(kinds.SNAPSHOT, "first").get("endTime"):
+        assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
+        shop.operator.start(ready=False)
+        before = seen
+        seen = wait_for(
+            "the operator changes something",
+            lambda was=before: now if (now := fingerprint(shop)) != was else None,  # type: ignore[misc]
+            within=60,
+            every=0.01,
+            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
+        )
+        shop.operator.kill()
+        kills += 1
+    assert kills >= 8
+    assert shop.condition(kinds.SNAPSHOT, "first")["status"] == "True"
+    shop.operator.start()
+    shop.assert_back()
+    assert shop.movers.count("backup") == 2
+
+
+def test_an_operator_killed_for_good_leaves_holds_that_the_next_one_ends(shop: World) -> None:
+    shop.policy(quiesce={"timeout": "10s", "maxDowntime": "10s"})
+    shop.operator.start()
+    shop.snapshot()
+    wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
+    shop.operator.kill()
+    time.sleep(11)
+    shop.operator.start()
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert ready["status"] == "False"
+    shop.assert_back()
+
+
+def test_workloads_come_back_although_their_snapshot_is_gone(shop: World) -> None:
+    shop.policy()
+    shop.operator.start()
+    shop.snapshot()
+    wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
+    shop.operator.kill()
+    shop.api.patch(kinds.SNAPSHOT, shop.namespace, "first", {"metadata": {"finalizers": None}})
+    shop.api.delete(kinds.SNAPSHOT, shop.namespace, "first")
+    shop.operator.start()
+    wait_for("the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=30, seen=shop.operator.tail)
+    shop.assert_back()
+
+
+def test_a_run_survives_an_api_server_that_is_killed_for_a_while(shop: World, control_plane: ControlPlane) -> None:
+    shop.policy()
+    shop.operator.start()
+    shop.snapshot()
+    wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
+    control_plane.kill()
+    try:
+        time.sleep(20)
+        assert shop.operator.alive
+        assert shop.operator.ask("healthz")[0] == 200, "an API server that is down is not the operator's death"
+        assert shop.operator.ask("readyz")[0] == 503
+    finally:
+        control_plane.restart()
+    shop.await_ready(kinds.SNAPSHOT, "first", within=90)
+    shop.assert_back()
+    wait_for("it is ready again", lambda: shop.operator.ask("readyz")[0] == 200, within=60)
+
+
+def test_a_run_survives_connections_that_go_silent(shop: World, tmp_path: Path, control_plane: ControlPlane) -> None:
+    with Proxy("127.0.0.1", control_plane.port) as proxy:
+        path = proxied(control_plane, proxy, tmp_path)
+        shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="10")
+        shop.policy()
+        shop.operator.start()
+        shop.snapshot()
+        wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
+        proxy.silence_those_that_are_open()
+        shop.await_ready(kinds.SNAPSHOT, "first", within=90)
+        shop.assert_back()
+        wait_for("watching works again", lambda: shop.operator.ask("readyz")[0] == 200, within=60)
+
+
+def test_the_probe_fails_where_writes_get_through_and_the_watch_is_dead(
+    shop: World, tmp_path: Path, control_plane: ControlPlane
+) -> None:
+    with Proxy("127.0.0.1", control_plane.port) as proxy:
+        path = proxied(control_plane, proxy, tmp_path)
+        shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="600", liveness="5")
+        shop.operator.start()
+        assert shop.operator.ask("healthz")[0] == 200
+        proxy.silence_those_that_are_open()
+        wait_for("the probe fails", lambda: shop.operator.ask("healthz")[0] == 503, within=60, seen=shop.operator.tail)
+        assert "the watch is dead" in shop.operator.ask("healthz")[1]
+
+
+def proxied(plane: ControlPlane, proxy: Proxy, folder: Path) -> Path:
+    """A kubeconfig that goes through the proxy."""
+    return kubeconfig.write_kubeconfig(
+        folder / "proxied.kubeconfig",
+        f"https://127.0.0.1:{proxy.port}",
+        plane.certificates.authority,
+        plane.tokens["admin"],
+    )
+
+
+def fingerprint(shop: World) -> str:
+    """What the operator changes: versions of the Snapshot and of holds, and the names of Jobs."""
+    snapshot = shop.api.get(kinds.SNAPSHOT, shop.namespace, "first") or {}
+    jobs = sorted(job["metadata"]["name"] for job in shop.api.list(kinds.JOB, shop.namespace))
+    return f"{snapshot.get('status')} {shop.counts()} {shop.held()} {jobs}"

@@ -1,0 +1,118 @@
+"""The operator's process ends at each write of a run, before it is done or right after: the next one goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.errors import Conflict, Unreachable
+from lowtide_operator.cluster.memory import Call
+from lowtide_operator.reconcile.keys import Key, Subject
+from tests.unit.reconcile.memory_world import SHOP, Died, Shop
+
+
+async def drive_through(shop: Shop, key: Key) -> int:
+    """Drive to the end; whenever the process dies, a new one goes on. Answers how often it died."""
+    deaths = 0
+    while True:
+        try:
+            await shop.drive(key)
+        except Died:
+            deaths += 1
+            shop.driver = shop.new_driver()
+            shop.step()
+        else:
+            return deaths
+
+
+def at(number: int, error: BaseException) -> tuple[list[int], object]:
+    """A fault for the `number`-th write, once."""
+    seen = [0]
+
+    def fault(call: Call) -> BaseException | None:
+        if not call.mutates or call.kind == kinds.EVENT:
+            return None
+        seen[0] += 1
+        return error if seen[0] == number else None
+
+    return seen, fault
+
+
+async def writes_of_a_run() -> int:
+    shop = Shop()
+    await shop.drive(shop.snapshot())
+    return len(shop.mutations())
+
+
+async def test_a_run_ends_well_when_nothing_happens() -> None:
+    shop = Shop()
+    key = shop.snapshot()
+    await shop.drive(key)
+    assert shop.ready(key) == ("True", "Complete")
+    shop.assert_back()
+    assert sorted(words[0] for words in shop.commands) == ["backup", "backup", "preflight", "verdict"]
+    assert shop.cluster.all(kinds.JOB) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_process_that_dies_at_any_write_leaves_nothing_down(when: str) -> None:
+    writes = await writes_of_a_run()
+    assert writes > 20, "the run has become so short that this test means nothing"
+    for number in range(1, writes + 1):
+        shop = Shop()
+        key = shop.snapshot()
+        _, fault = at(number, Died(f"at write {number}"))
+        setattr(shop.cluster, "fault" if when == "before" else "fault_after", fault)
+        assert await drive_through(shop, key) == 1, f"write {number} was never reached"
+        assert shop.ready(key) == ("True", "Complete"), f"{when} write {number}"
+        shop.assert_back()
+        commands = sorted(words[0] for words in shop.commands)
+        assert commands == ["backup", "backup", "preflight", "verdict"], f"{when} write {number}"
+
+
+async def test_a_process_that_dies_at_every_write_gets_there_in_the_end() -> None:
+    shop = Shop()
+    key = shop.snapshot()
+    shop.cluster.fault_after = lambda call: Died(str(call)) if call.mutates else None
+    deaths = await drive_through(shop, key)
+    assert deaths > 20
+    assert shop.ready(key) == ("True", "Complete")
+    shop.assert_back()
+
+
+@pytest.mark.parametrize(
+    "error", [Unreachable("no answer"), Conflict("changed meanwhile")], ids=lambda error: type(error).__name__
+)
+async def test_a_write_that_fails_at_any_place_is_made_again(error: Exception) -> None:
+    for number in range(1, await writes_of_a_run() + 1):
+        shop = Shop()
+        key = shop.snapshot()
+        shop.cluster.fault = at(number, error)[1]  # type: ignore[assignment]
+        await shop.drive(key)
+        assert shop.ready(key) == ("True", "Complete"), f"write {number}"
+        shop.assert_back()
+
+
+async def test_a_write_whose_answer_is_lost_is_not_made_twice_to_harm() -> None:
+    for number in range(1, await writes_of_a_run() + 1):
+        shop = Shop()
+        key = shop.snapshot()
+        shop.cluster.fault_after = at(number, Unreachable("the answer was lost"))[1]  # type: ignore[assignment]
+        await shop.drive(key)
+        assert shop.ready(key) == ("True", "Complete"), f"write {number}"
+        shop.assert_back()
+        assert sum(words[0] == "backup" for words in shop.commands) == 2, f"write {number}"
+
+
+async def test_workloads_come_back_when_the_snapshot_vanishes_at_any_moment() -> None:
+    """Someone removes the finalizer and deletes the object by force: the hold on the workloads is all that is left."""
+    for number in range(1, await writes_of_a_run() + 1):
+        shop = Shop()
+        key = shop.snapshot()
+        shop.cluster.fault_after = at(number, Died())[1]  # type: ignore[assignment]
+        with pytest.raises(Died):
+            await shop.drive(key)
+        shop.cluster.remove(kinds.SNAPSHOT, SHOP, key.name)
+        shop.driver = shop.new_driver()
+        await shop.drive(Key(Subject.ORPHANS, SHOP))
+        shop.assert_back()
