@@ -26,7 +26,7 @@ from lowtide_operator.planning.naming import HOLD_ANNOTATION, RUN_LABEL
 from lowtide_operator.planning.observed import SnapshotObject, Workload
 from tests.property.planning_world import Cluster, Conflict, Fate
 
-NAMES = ("one", "two", "three")
+NAMES = ("zero", "one", "two")
 BACKS = ("back", "again")
 ENDS = ("partial", "failed", "empty", "oom", "vanish", "hang", "pending")
 
@@ -51,8 +51,11 @@ class Histories(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         claim_repository=st.booleans(),
         ordered=st.booleans(),
+        story=st.sampled_from(["backup", "backup", "restore", "both"]),
     )
-    def begin(self, attach: bool, downtime: str, retries: int, claim_repository: bool, ordered: bool) -> None:
+    def begin(
+        self, attach: bool, downtime: str, retries: int, claim_repository: bool, ordered: bool, story: str
+    ) -> None:
         cluster = self.cluster
         cluster.add_claim("data")
         cluster.add_claim("files", attach=attach)
@@ -72,8 +75,15 @@ class Histories(RuleBasedStateMachine):
             shared["repository"] = {"secretName": "repo", "claimName": "repository"}
         cluster.add_policy("db", volumes={"claims": ["data", "files"]}, **shared)
         cluster.add_policy("files", volumes={"claims": ["files"]}, **shared)
-        cluster.add_snapshot("one")
         cluster.step()
+        if story != "backup":
+            cluster.add_snapshot("zero")
+            cluster.run(("snapshot", "zero"), seconds=2)
+            assert is_true(cluster.snapshots["zero"].status.conditions, "Ready")
+            cluster.contents["data"] = "broken"
+            self.a_person_restores("back", "zero", new=False, merge=False, skip=False)
+        if story != "restore":
+            cluster.add_snapshot("one")
 
     # --- the operator
 
@@ -186,6 +196,7 @@ class Histories(RuleBasedStateMachine):
             spec = found.spec.model_copy(update={"pinned": pinned, "deletion_policy": policy})
             self.cluster.snapshots[name] = replace(found, spec=spec, meta=self.cluster.touched(found.meta, spec=True))
 
+    @precondition(lambda self: self._good())
     @rule(
         name=st.sampled_from(BACKS),
         source=st.sampled_from(NAMES),
@@ -194,9 +205,11 @@ class Histories(RuleBasedStateMachine):
         skip=st.booleans(),
     )
     def a_person_restores(self, name: str, source: str, new: bool, merge: bool, skip: bool) -> None:
-        snapshot = self.cluster.snapshots.get(source)
-        if name in self.cluster.restores or snapshot is None or not is_true(snapshot.status.conditions, "Ready"):
+        good = self._good()
+        snapshot = good.get(source) or next(iter(good.values()), None)
+        if name in self.cluster.restores or snapshot is None:
             return
+        source = snapshot.meta.name
         volumes: list[dict[str, Any]] = [{"claim": volume.claim} for volume in snapshot.status.volumes]
         if new:
             volumes[-1]["newClaim"] = {"name": f"copy-{name}"}
@@ -253,7 +266,9 @@ class Histories(RuleBasedStateMachine):
                 stored = self.cluster.repository[volume.snapshot_id]
                 assert not stored.torn, f"{volume.claim} was read while a consumer ran"
                 assert not stored.partial, f"{volume.claim} lacks files"
-                assert f"lowtide:claim={volume.claim}" in stored.tags
+                mine = {f"lowtide:run={snapshot.meta.uid}", f"lowtide:claim={volume.claim}"}
+                found = [known for known in self.cluster.repository.values() if mine <= set(known.tags)]
+                assert found == [stored], "what a lost mover stored is adopted, not stored again"
             assert not status.failure
             assert find(status.conditions, "Stalled") is None
 
@@ -279,6 +294,18 @@ class Histories(RuleBasedStateMachine):
                 assert entry.uid not in holding, f"{run.meta.name} and {holding[entry.uid]} both stop {entry.name}"
                 holding[entry.uid] = run.meta.name
 
+    @invariant()
+    def a_restore_that_is_ready_restored_everything(self) -> None:
+        for restore in self.cluster.restores.values():
+            if is_true(restore.status.conditions, "Ready") and restore.status.resolved is not None:
+                assert len(restore.status.volumes) == len(restore.status.resolved.volumes)
+
+    @invariant()
+    def no_consumer_has_a_half_written_volume(self) -> None:
+        for claim, content in self.cluster.contents.items():
+            if content == "half" and claim in self.cluster.claims:
+                assert not self.cluster.consumers(claim), f"a workload runs on {claim}, which is half-written"
+
     def teardown(self) -> None:
         for key in list(self.under_way):
             self._apply(self.under_way.pop(key))
@@ -288,6 +315,7 @@ class Histories(RuleBasedStateMachine):
             self.cluster.step()
             self.ready_means_restorable()
             self.two_groups_never_hold_at_once_what_both_use()
+            self.no_consumer_has_a_half_written_volume()
             keys = [*self._keys(), ("orphans", "")]
             acted = [self.cluster.reconcile(*key).actions for key in keys]
             self.cluster.pass_time(5 if round_number < 400 else 60)
@@ -331,6 +359,9 @@ class Histories(RuleBasedStateMachine):
 
     def _keys(self) -> list[tuple[str, str]]:
         return [*(("snapshot", name) for name in NAMES), *(("restore", name) for name in BACKS)]
+
+    def _good(self) -> dict[str, SnapshotObject]:
+        return {n: s for n, s in self.cluster.snapshots.items() if is_true(s.status.conditions, "Ready")}
 
     def _workload(self, name: str) -> Workload:
         return next(found for found in self.cluster.workloads.values() if found.meta.name == name)

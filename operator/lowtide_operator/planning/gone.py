@@ -19,7 +19,7 @@ FINISHED_FOR = timedelta(seconds=60)
 def in_the_way(claims: frozenset[str], world: World, now: datetime) -> tuple[str, ...]:
     """What still has one of `claims` mounted or attached, or may have: each as words for a person. Empty means
     gone."""
-    pods = tuple(f"pod {pod.meta.name}" for pod in world.pods if _may_mount(pod, claims, world, now))
+    pods = pods_in_the_way(claims, world, now)
     volumes = {
         claim.volume: claim.meta.name for claim in world.claims if claim.meta.name in claims and claim.volume != ""
     }
@@ -29,7 +29,12 @@ def in_the_way(claims: frozenset[str], world: World, now: datetime) -> tuple[str
         for attachment in world.attachments
         if attachment.volume in volumes and attachment.volume in attaching
     )
-    return (*sorted(pods), *sorted(attachments))
+    return (*pods, *sorted(attachments))
+
+
+def pods_in_the_way(claims: frozenset[str], world: World, now: datetime) -> tuple[str, ...]:
+    """The same for pods alone: while our own movers come and go, an attachment says nothing about others."""
+    return tuple(sorted(f"pod {pod.meta.name}" for pod in world.pods if _may_mount(pod, claims, world, now)))
 
 
 def came_back(claims: frozenset[str], world: World, since: datetime, now: datetime) -> tuple[str, ...]:

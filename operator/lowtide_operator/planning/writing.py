@@ -24,7 +24,7 @@ from lowtide_operator.api.restore import (
 from lowtide_operator.api.snapshot import VolumeOutcome
 from lowtide_operator.planning.actions import CreateClaim, MoverJob, Purpose, Ref, StampClaim
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
-from lowtide_operator.planning.gone import in_the_way
+from lowtide_operator.planning.gone import pods_in_the_way
 from lowtide_operator.planning.jobs import GOOD, Task, drive, is_gone, latest
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
@@ -255,7 +255,7 @@ def _drive_all(
 ) -> bool:
     """Drive one task per volume, one after the other where the repository demands it; whether all are over."""
     volumes = tuple(volumes)
-    blocked = in_the_way(frozenset(volume.target for volume in volumes), run.world, run.now)
+    blocked = pods_in_the_way(frozenset(volume.target for volume in volumes), run.world, run.now)
     serial = one_at_a_time(resolved.repository, run.world)
     done = True
     for volume in volumes:
@@ -280,8 +280,10 @@ def _drive_all(
 def _would_start(run: Restoring, task: Task) -> bool:
     """Whether driving the task may create a Job now: none is under way."""
     record = latest(run, task.purpose, task.claim, task.role)
-    if record is None or (record.outcome is None and record.uid is None):
+    if record is None:
         return True
+    if record.outcome is None:
+        return record.uid is None and not any(job.meta.name == record.name for job in run.world.jobs)
     return record.outcome is not None and record.outcome not in GOOD
 
 
