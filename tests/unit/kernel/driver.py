@@ -96,11 +96,11 @@ class Restic:
             pytest.skip(f"restic can't be built: {error}")
         self.folder = folder
 
-    def __call__(self, *arguments: str, cwd: Path | None = None, check: bool = True) -> str:
+    def __call__(self, *arguments: str, cwd: Path | None = None, check: bool = True, zone: str = "UTC") -> str:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder.parent),
-            "TZ": "UTC",
+            "TZ": zone,
             "RESTIC_PASSWORD": PASSWORD,
             "RESTIC_FEATURES": "device-id-for-hardlinks",
         }
@@ -109,9 +109,9 @@ class Restic:
         assert done.returncode == 0 or not check, done.stderr
         return done.stdout
 
-    def backup(self, *arguments: str, cwd: Path | None = None) -> str:
+    def backup(self, *arguments: str, cwd: Path | None = None, zone: str = "UTC") -> str:
         """Back up; the snapshot's tree."""
-        self("backup", *arguments, cwd=cwd, check=False)
+        self("backup", *arguments, cwd=cwd, check=False, zone=zone)
         snapshots: list[dict[str, Any]] = json.loads(self("snapshots", "--json"))
         return str(max(snapshots, key=lambda s: s["time"])["tree"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -34,6 +35,18 @@ class PlainRepository:
         self.key = self._find_key(password.encode())
         self.config = json.loads(self.key.unseal((folder / "config").read_bytes()))
         self.polynomial = int(self.config["chunker_polynomial"], 16)
+
+    @classmethod
+    def bare(cls, folder: Path, *, version: int = 2) -> PlainRepository:
+        """A new repository without config and key files, for what needs only a place for packs and index files."""
+        for name in ("data", "index", "snapshots"):
+            (folder / name).mkdir(parents=True)
+        repository = cls.__new__(cls)
+        repository.folder = folder
+        repository.key = kernel.Key(os.urandom(32), os.urandom(16), os.urandom(16))
+        repository.config = {"version": version}
+        repository.polynomial = 0x3DA3358B4DC173
+        return repository
 
     def _find_key(self, password: bytes) -> kernel.Key:
         for file in sorted((self.folder / "keys").iterdir()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -284,3 +286,65 @@ def test_a_socket_is_skipped_with_a_notice(tmp_path: Path, monkeypatch: pytest.M
         ended = drive(backup(own, b"source"), own)
         assert ended.root == restic.backup("source")
     assert [(e.path, e.notice) for e in ended.errors] == [(os.fsencode(source / "socket"), True)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_folder_whose_tree_fits_in_no_buffer(version: int, tmp_path: Path) -> None:
+    """In version 1 the tree is longer than a pack of trees; in version 2 it is compressed while it is written."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(25_000):
+        (source / f"{number}").touch()
+    restic, own = new_repository(tmp_path / "repository", version=version)
+    kinds: dict[str, int] = {}
+    run = backup(own, b"source", index_packs=1)
+    while not isinstance(event := run.next(60), kernel.Finished):
+        match event:
+            case kernel.PackReady():
+                own.pack(event.pack).parent.mkdir(exist_ok=True)
+                own.pack(event.pack).write_bytes(event.data)
+                kinds[event.pack] = len(memoryview(event.data))
+                run.pack_stored(event.pack)
+            case kernel.IndexReady():
+                sealed = own.key.seal(event.json if version == 1 else b"\x02" + kernel.zstd_compress(event.json))
+                (own.folder / "index" / hashlib.sha256(sealed).hexdigest()).write_bytes(sealed)
+                run.index_stored(event.ticket)
+    assert event.root == restic.backup("source")
+    assert (max(kinds.values()) > 5 << 20) is (version == 1)
+    restic("check", "--read-data")
+    again = drive(backup(own, b"source", parent=event.root), own)
+    assert again.packs == {}
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/St_Johns"])
+def test_times_keep_the_zone_of_the_parent(zone: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    everything(source)
+    restic, own = new_repository(tmp_path / "repository")
+    expected = restic.backup("source", zone=zone)
+    ended = drive(backup(own, b"source", parent=expected), own)
+    assert ended.root == expected
+    assert ended.packs == {}
+    (source / "small").write_bytes(b"changed")
+    changed = drive(backup(own, b"source", parent=expected), own)
+    assert changed.summary["data_blobs"] == 1
+    assert changed.summary["tree_blobs"] == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_other_file_systems_are_left_out_but_for_their_mount_points(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "mounted").mkdir(parents=True)
+    write(source / "file", b"x")
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "none", source / "mounted"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this place does not allow mounts")
+    try:
+        (source / "mounted" / "folder").mkdir()
+        write(source / "mounted" / "file", b"x")
+        restic, own = new_repository(tmp_path / "repository")
+        for options, arguments in [({"one_file_system": True}, ["--one-file-system"]), ({}, [])]:
+            assert drive(backup(own, b"source", **options), own).root == restic.backup("source", *arguments)
+    finally:
+        subprocess.run(["umount", source / "mounted"], check=True)
