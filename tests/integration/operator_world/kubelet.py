@@ -97,7 +97,9 @@ class PlayedKubelet:
         if play.hang or time.monotonic() - since < play.seconds:
             return
         if play.vanish:
-            self._api.patch(kinds.POD, self._namespace, pod["metadata"]["name"], {"metadata": {"finalizers": None}})
+            self._set(
+                pod, {"phase": "Failed", "reason": "NodeLost", "message": "the node is gone, says the pod collector"}
+            )
             self._api.delete(kinds.POD, self._namespace, pod["metadata"]["name"], grace=0)
             return
         good = play.result is not None and play.result.outcome != "failed"

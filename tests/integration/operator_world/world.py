@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.planning.naming import HELD_LABEL, RUN_LABEL
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Api, Object
 from tests.integration.operator_world.kubelet import PlayedKubelet
@@ -196,11 +198,17 @@ def workload(namespace: str, kind: Kind, name: str, claim_name: str, replicas: i
     return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
+@functools.cache
+def _define(kubectl: Kubectl) -> None:
+    """Apply the definitions of our kinds, once for each API server."""
+    kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    kubectl("wait", "--for=condition=Established", "-f", str(ROOT / "crds"), "--timeout=30s")
+
+
 @contextlib.contextmanager
 def world(plane: ControlPlane, folder: Path) -> Iterator[World]:
     """A World for the time of a `with` block; the operator is not started."""
-    plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    plane.kubectl("wait", "--for=condition=Established", "-f", str(ROOT / "crds"), "--timeout=30s")
+    _define(plane.kubectl)
     made = World(plane, folder)
     try:
         made.set_up()

@@ -8,7 +8,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Conflict, Unreachable
 from lowtide_operator.cluster.memory import Call
 from lowtide_operator.reconcile.keys import Key, Subject
-from tests.unit.reconcile.memory_world import SHOP, Died, Shop
+from tests.unit.reconcile.memory_world import CLAIMS, SHOP, WORKLOADS, Died, Shop
 
 
 async def drive_through(shop: Shop, key: Key) -> int:
@@ -116,3 +116,75 @@ async def test_workloads_come_back_when_the_snapshot_vanishes_at_any_moment() ->
         shop.driver = shop.new_driver()
         await shop.drive(Key(Subject.ORPHANS, SHOP))
         shop.assert_back()
+
+
+async def restored(shop: Shop, *, fault: object = None, attribute: str = "fault_after") -> Key:
+    """A shop with a good Snapshot, and a Restore in place of both volumes, with a fault from there on."""
+    await shop.drive(shop.snapshot())
+    shop.commands.clear()
+    shop.cluster.calls.clear()
+    key = shop.restore(
+        "back",
+        source={"snapshotName": "first"},
+        volumes=[{"claim": name} for name in CLAIMS],
+        overwrite="Mirror",
+    )
+    if fault is not None:
+        setattr(shop.cluster, attribute, fault)
+    return key
+
+
+async def test_a_restore_ends_well_when_nothing_happens() -> None:
+    shop = Shop()
+    key = await restored(shop)
+    await shop.drive(key)
+    assert shop.ready(key)[0] == "True", shop.ready(key)
+    shop.assert_back()
+    words = sorted(words[0] for words in shop.commands)
+    assert words == ["backup", "backup", "preflight", "restore", "restore"]
+
+
+@pytest.mark.parametrize("attribute", ["fault", "fault_after"])
+async def test_a_restore_whose_process_dies_at_any_write_writes_each_volume_once(attribute: str) -> None:
+    rehearsal = Shop()
+    await rehearsal.drive(await restored(rehearsal))
+    writes = len([call for call in rehearsal.mutations() if call.kind != kinds.EVENT])
+    assert writes > 25
+    for number in range(1, writes + 1):
+        shop = Shop()
+        key = await restored(shop, fault=at(number, Died())[1], attribute=attribute)
+        assert await drive_through(shop, key) == 1, f"write {number} was never reached"
+        assert shop.ready(key)[0] == "True", f"write {number}: {shop.ready(key)}"
+        shop.assert_back()
+        assert sum(words[0] == "restore" for words in shop.commands) == 2, f"write {number}"
+
+
+async def test_a_snapshot_that_is_deleted_at_any_moment_lets_go_only_when_workloads_are_back() -> None:
+    for number in range(1, await writes_of_a_run() + 1):
+        shop = Shop()
+        key = shop.snapshot(deletionPolicy="Delete")
+        shop.cluster.fault_after = at(number, Died())[1]  # type: ignore[assignment]
+        with pytest.raises(Died):
+            await shop.drive(key)
+        await shop.cluster.delete(kinds.SNAPSHOT, SHOP, key.name)
+        shop.driver = shop.new_driver()
+        await shop.drive(key)
+        assert shop.cluster.peek(kinds.SNAPSHOT, SHOP, key.name) is None, f"write {number}"
+        shop.assert_back()
+        assert shop.cluster.all(kinds.JOB) == [], f"write {number}"
+
+
+async def test_a_stale_answer_about_the_run_changes_nothing() -> None:
+    """A read that is older than our own last write (a cache, a lagging API server) must not lead to an effect."""
+    shop = Shop()
+    key = shop.snapshot()
+    of_run = (kinds.SNAPSHOT, SHOP, key.name)
+    shop.cluster.stale[of_run] = shop.cluster.peek(*of_run)
+    for _ in range(6):
+        await shop.driver.reconcile(key)
+        shop.step()
+    assert shop.counts() == {name: count for _, name, count in WORKLOADS}
+    assert shop.commands == []
+    del shop.cluster.stale[of_run]
+    await shop.drive(key)
+    assert shop.ready(key) == ("True", "Complete")

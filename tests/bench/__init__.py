@@ -1,0 +1,1 @@
+"""Measurements: what is measured is printed, and nothing is judged."""
