@@ -109,10 +109,10 @@ class MasterKey:
         return Key(self._encrypt, self._mac_k, self._mac_r)
 
     def _mac_key(self, iv: bytes) -> bytes:
-        # One AES block of the nonce; ECB of a single block is how Poly1305-AES is defined.
+        # One AES block of the nonce; ECB of a single block is how Poly1305-AES is defined. Poly1305 itself clamps r, as
+        # rustic's keys, which are written as they were drawn, need it.
         encryptor = Cipher(algorithms.AES(self._mac_k), modes.ECB()).encryptor()  # noqa: S305
-        clamped = bytes(a & b for a, b in zip(self._mac_r, _CLAMP, strict=True))
-        return clamped + encryptor.update(iv) + encryptor.finalize()
+        return self._mac_r + encryptor.update(iv) + encryptor.finalize()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MasterKey) and self.to_json() == other.to_json()

@@ -14,7 +14,7 @@ from lowtide_engine.repository import KdfParameters, Password, Repository, open_
 from lowtide_engine.repository.keys import KeyFile, find_key, load_key
 from lowtide_engine.storage import File, FileKind, Storage
 from lowtide_engine.storage.memory import MemoryStorage
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FaultyStorage
 from tests.unit.repository.conftest import CHEAP, PASSWORD
 
 
@@ -120,12 +120,13 @@ def _same_beginning(number: int) -> Storage:
 
 
 def test_at_most_twenty_keys_are_tried(clock: FakeClock) -> None:
-    storage = MemoryStorage()
+    storage = FaultyStorage(MemoryStorage())
     for number in range(25):
         data = document(username=str(number), data=base64.b64encode(bytes(range(1, 100))).decode())
         storage.save(File(FileKind.KEY, hashlib.sha256(data).hexdigest()), data)
     with pytest.raises(WrongPassword, match="5 were not tried"):
         find_key(storage, PASSWORD)
+    assert storage.calls["load"] == 20
 
 
 def test_a_damaged_key_doesnt_keep_another_from_opening(repository: Repository, storage: Storage) -> None:

@@ -166,6 +166,21 @@ def test_nothing_is_cleared_before_giving_up(world: World) -> None:
     assert not second_look
 
 
+def test_clearing_is_tried_once(world: World) -> None:
+    """A storage that takes deletions and doesn't do them must not keep us for ever."""
+
+    class Keeping(FaultyStorage):
+        def delete(self, file: File) -> None:
+            self.calls["delete"] += 1
+
+    left = world.leave(age=HOUR)
+    world.storage = Keeping(world.memory)
+    with pytest.raises(RepositoryLocked):
+        world.take(world.locks(ME), exclusive=True, clear_unrefreshed=True)
+    assert world.storage.calls["delete"] == 1
+    assert world.names() == [left]
+
+
 def test_nothing_is_cleared_unless_asked(world: World) -> None:
     left = world.leave(age=HOUR)
     with pytest.raises(RepositoryLocked):
