@@ -26,7 +26,7 @@ from lowtide_engine.errors import (
     StorageRefused,
 )
 from lowtide_engine.storage.base import File, FileKind, Listed, check_range, is_id
-from lowtide_engine.storage.s3_location import OPTIONS, S3Location, addressing, region_of
+from lowtide_engine.storage.s3_location import OPTIONS, S3Location, addressing, region_of, storage_class
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -73,7 +73,7 @@ class S3Storage:
         if self._addressing == "auto" and not address.amazon:
             self._addressing = "path"
         self._region = region_of(address, settings, options.environment)
-        self._storage_class = settings.get("storage-class", "")
+        self._storage_class = storage_class(settings.get("storage-class", ""))
         self._old_listing = settings.get("list-objects-v1", "false").lower() in ("true", "1", "t")
         self._content_md5 = False
         self._guard = threading.Lock()
@@ -128,8 +128,7 @@ class S3Storage:
         if self._content_md5:
             digest = hashlib.md5(view, usedforsecurity=False).digest()
             extra["ContentMD5"] = base64.b64encode(digest).decode()
-        # As in restic, only data goes to another storage class: the rest must be there at once.
-        if self._storage_class and file.kind is FileKind.DATA:
+        if self._storage_class:
             extra["StorageClass"] = self._storage_class
         self._s3.put_object(
             Bucket=self._address.bucket,

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from lowtide_engine.errors import BadInput
 
 OPTIONS = ("bucket-lookup", "region", "list-objects-v1", "storage-class")
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _LOOKUPS = ("auto", "dns", "path")
 _AMAZON = re.compile(r"s3(?:[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d))?\.amazonaws\.com(?:\.cn)?")
 _HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -94,3 +95,17 @@ def region_of(location: S3Location, options: Mapping[str, str], environment: Map
         if value:
             return value
     return None if location.amazon else "us-east-1"
+
+
+def storage_class(name: str) -> str:
+    """The storage class of `s3.storage-class`, for every file; archive classes are refused.
+
+    What is in an archive can't be read at once, and packs that hold trees must be, as must everything but data; a
+    storage doesn't see which packs do.
+    """
+    if name.upper() in _ARCHIVES:
+        raise BadInput(
+            f"storage class {name} is an archive, from which a repository can't be read",
+            hint="use one that is read at once, such as STANDARD_IA or GLACIER_IR",
+        )
+    return name

@@ -144,13 +144,16 @@ def test_a_bucket_with_an_object_lock_gets_the_checksum_that_it_asks_for(storage
     assert [headers.get("Content-MD5") for _, _, headers in stub.requests] == [None, digest, digest]
 
 
-def test_the_storage_class_is_for_data_only(stub: Stub) -> None:
-    options = StorageOptions(environment=KEYS, extended={"s3.storage-class": "GLACIER"})
+def test_the_storage_class_is_for_every_file_and_never_an_archive(stub: Stub) -> None:
+    options = StorageOptions(environment=KEYS, extended={"s3.storage-class": "STANDARD_IA"})
     storage = open_s3(stub.location, options)
     storage.save(PACK, DATA)
     storage.save(File(FileKind.INDEX, PACK.name), DATA)
     storage.close()
-    assert [headers.get("x-amz-storage-class") for _, _, headers in stub.requests] == ["GLACIER", None]
+    assert [headers.get("x-amz-storage-class") for _, _, headers in stub.requests] == ["STANDARD_IA"] * 2
+    for archive in ("GLACIER", "deep_archive"):
+        with pytest.raises(BadInput, match="archive"):
+            open_s3(stub.location, StorageOptions(environment=KEYS, extended={"s3.storage-class": archive}))
 
 
 @pytest.mark.parametrize("fault", ["reset", "500", "503", "400"])
