@@ -115,6 +115,14 @@ def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quie
         if since is not None and run.now >= since + settings.timeout:
             run.fail("WorkloadHeld", f"{text} Its annotation lowtide.dev/hold says who, and what to put back.")
         return
+    marked = next((w for _, w in users.workloads if RELEASED_ANNOTATION in w.meta.annotations), None)
+    if marked is not None:
+        # Removing the mark, as its run does at its end, would look like somebody's edit during ours.
+        run.update(quiesce=None)
+        text = f"{marked.kind} {marked.meta.name} was just released by another run, which is not over yet."
+        run.condition("Quiesced", Truth.UNKNOWN, "WaitingForOtherRun", text)
+        run.look_again(5)
+        return
     wanted = _ledger(run, settings, users)
     if ledger is None or ledger.workloads != wanted.workloads or run.now > _written(ledger, settings) + STALE_INTENT:
         run.update(quiesce=wanted)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from lowtide_operator.api.conditions import Truth
-from lowtide_operator.api.quiesce import HeldState, LedgerEntry, QuiesceLedger
+from lowtide_operator.api.quiesce import HeldState, LedgerEntry
 from lowtide_operator.planning.actions import PatchWorkload, Purpose
 from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
 from lowtide_operator.planning.jobs import end_jobs
@@ -43,7 +43,8 @@ def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER) -> bool:
         run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that still have the volumes are being ended.")
         run.look_again(5)
         return False
-    entries = tuple(_put_back(run, entry, ledger) for entry in ledger.workloads)
+    backwards = [_put_back(run, entry) for entry in reversed(ledger.workloads)]
+    entries = tuple(reversed(backwards))
     done = all(entry.state is not HeldState.HELD for entry in entries)
     changes: dict[str, object] = {"workloads": entries}
     if done:
@@ -122,7 +123,7 @@ def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkloa
     )
 
 
-def _put_back(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> LedgerEntry:
+def _put_back(run: Run[S], entry: LedgerEntry) -> LedgerEntry:
     """Patch the entry's workload where it is still ours; the entry as it is seen now (HELD while a patch is under
     way)."""
     workload = find_workload(run, entry)
@@ -131,7 +132,7 @@ def _put_back(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> LedgerE
     hold = read_hold(workload)
     if hold is not None and hold.run == run.meta.uid:
         run.do(release_patch(workload, hold, mark=True))
-        return entry.model_copy(update={"state": HeldState.HELD, "generation_held": entry.generation_held})
+        return entry.model_copy(update={"state": HeldState.HELD})
     if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
         if entry.state is HeldState.RELEASED:
             return entry

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from lowtide_operator.api import RestoreStatus, SnapshotStatus
 from lowtide_operator.api.conditions import Truth, find, with_condition, without_condition
 from lowtide_operator.api.jobs import Failure
-from lowtide_operator.planning.actions import Action, CheckUnchanged, Plan, Ref, SetFinalizers, WriteStatus
+from lowtide_operator.planning.actions import Action, Announce, CheckUnchanged, Plan, Ref, SetFinalizers, WriteStatus
 from lowtide_operator.planning.naming import API_VERSION
 from lowtide_operator.planning.observed import Meta, World
 
@@ -110,10 +110,9 @@ class Run(Generic[S]):
         """What to do. Empty for a run of which nothing is left to do."""
         if self._finalizers is not None and self._finalizers != self.meta.finalizers:
             # A write of the status moves the resourceVersion: finalizers change in a plan of their own, after it.
-            if not self._news and not self.effects:
-                return Plan(
-                    (SetFinalizers(self.ref, self.meta.resource_version, self._finalizers),), 1.0, self.status.to_body()
-                )
+            if not self._news and all(isinstance(effect, Announce) for effect in self.effects):
+                change = SetFinalizers(self.ref, self.meta.resource_version, self._finalizers)
+                return Plan((*self.effects, change), 1.0, self.status.to_body())
             self.look_again(1)
         actions: tuple[Action, ...] = tuple(self.effects)
         if self._news:
