@@ -72,15 +72,19 @@ def check(
         on_damaged=lambda name, error: listening.problem("SnapshotDamaged", f"snapshot {name[:8]}: {error.message}")
     )
     report.snapshots = len(snapshots)
+    listed = report.snapshots + report.problems
     indexed = _load_index(locked, listening, report, stop)
     present = {entry.name: entry.size for entry in locked.repository.storage.list(FileKind.DATA)}
     packs = _compare_packs(indexed.index, present, listening, report)
     roots = list(dict.fromkeys(snapshot.tree for snapshot in snapshots))
     run = Check(locked.repository.kernel_key, indexed.index, roots=roots)
+    before = report.problems
     Transfer(run, indexed, listening, stop, outage_ends_it=True).drive()
-    if check_unused:
+    if check_unused and report.problems == before and len(snapshots) == listed:
         for kind, blob in run.unused():
             listening.problem("BlobUnused", f"{kind} blob {blob} is not used by any snapshot")
+    elif check_unused:
+        listening.notice("what is unused can't be told while snapshots or trees are damaged")
     if read_data is not None:
         _read_packs(indexed, read_data.choose(packs, random.SystemRandom()), listening, report, stop)
     return report

@@ -53,6 +53,7 @@ class RestoreRequest:
     sparse: bool = False
     owner: bool = True
     numeric_owner: bool = True
+    root_metadata: bool = False
     verify: bool = False
     dry_run: bool = False
     verbose: bool = False
@@ -98,6 +99,7 @@ def restore(
         sparse=request.sparse,
         numeric_owner=request.numeric_owner,
         owner=request.owner,
+        root_metadata=request.root_metadata,
         verify=request.verify,
         dry_run=request.dry_run,
         verbose=request.verbose,

@@ -1,8 +1,8 @@
 """`python -m tests.conformance.gated …` is lowtide with a local storage that waits or fails where a test wants it.
 
-GATE_FOLDER holds the signs between the test and the process: the process makes `waiting` when it has come to the gate and
-goes on once the test made `go`. GATE_AFTER: so many packs are stored before one waits at the gate. GATE_FAILS: the pack of
-this number can't be stored, for good. Packs are counted from 1.
+GATE_FOLDER holds the signs between the test and the process: the process makes `waiting` when it has come to the gate
+and goes on once the test made `go`. GATE_AFTER: so many packs are stored before one waits at the gate. GATE_FAILS: the
+pack of this number can't be stored, for good. Packs are counted from 1.
 """
 
 from __future__ import annotations

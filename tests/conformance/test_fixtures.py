@@ -79,14 +79,13 @@ def test_duplicates_are_a_failure_only_where_unused_blobs_are(lowtide: Lowtide, 
     assert ours.run("check", "--json").summary()["suggest_prune"] is True
 
 
-def test_check_unused_fails_where_blobs_are_unused(lowtide: Lowtide, restic: Restic, fixture: Unpack) -> None:
+def test_check_unused_fails_where_blobs_are_unused(lowtide: Lowtide, fixture: Unpack) -> None:
+    """restic 0.19 ignores the option; its fixture is from when it did not."""
     ours = opened(lowtide, fixture("restic/repo-duplicates") / "repo")
-    restic.repository = ours.repository
-    theirs = restic.run("check", "--check-unused", code=None, extra={"RESTIC_PASSWORD": "geheim"})
 
-    ours.run("check", "--check-unused", code=theirs.code)
+    ran = ours.run("check", "--check-unused", code=1)
 
-    assert theirs.code == 1
+    assert "is not used by any snapshot" in ran.err
 
 
 @pytest.mark.parametrize("name", GOOD)

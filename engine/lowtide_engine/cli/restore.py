@@ -54,6 +54,7 @@ repository, 11 if it is locked, 12 if the password is wrong, 130 if a signal sto
 @click.option(
     "--by-name", is_flag=True, help="Give files to the users and groups of the same name, where there are such."
 )
+@click.option("--root-metadata", is_flag=True, help="Give the target itself the rights, owner and time of :FOLDER.")
 @click.option("--no-owner", is_flag=True, help="Leave all files to who restores them.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> Result:
@@ -98,6 +99,7 @@ def _request(session: Session, given: dict[str, Any]) -> RestoreRequest:
         sparse=given["sparse"],
         owner=not given["no_owner"],
         numeric_owner=not given["by_name"],
+        root_metadata=given["root_metadata"],
         verify=given["verify"],
         dry_run=given["dry_run"],
         verbose=session.settings.verbose >= 2,

@@ -1,0 +1,147 @@
+"""What can't be read, or changes meanwhile: reported by name, exit code 3, and the snapshot says that it is partial."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.trees import make_plain_tree
+
+pytestmark = pytest.mark.oracle
+NOBODY = 65534
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    make_plain_tree(tmp_path / "source")
+    return tmp_path / "source"
+
+
+def test_a_file_that_cannot_be_read_makes_the_snapshot_partial(
+    lowtide: Lowtide, restic: Restic, source: Path, tmp_path: Path
+) -> None:
+    """A file whose reading fails: for root too, on a descriptor that the kernel refuses to read."""
+    lowtide.run("init")
+    unreadable = Path("/proc/self/mem")
+    if not unreadable.exists():
+        pytest.skip("no /proc/self/mem here, whose reading fails")
+
+    ran = lowtide.run("backup", "--json", source, unreadable, code=3)
+
+    assert "/proc/self/mem" in ran.err
+    (snapshot,) = restic.snapshots()
+    assert "lowtide:partial" in snapshot["tags"]
+    assert lowtide.result is not None
+    assert (lowtide.result.reason, lowtide.result.errors) == ("SourceIncomplete", 1)
+    assert any("/proc/self/mem" in warning for warning in lowtide.result.warnings)
+    assert lowtide.result.snapshot_ids == [snapshot["id"]]
+    restic.run("check", "--read-data")
+
+
+def test_permission_denied_is_reported_file_by_file(lowtide: Lowtide, restic: Restic, source: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to run as another user")
+    lowtide.run("init")
+    os.chmod(source / "large", 0)
+    os.chmod(source / "folder 1", 0)
+    program = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); " + (
+        "from lowtide_engine.cli import main; sys.argv[0] = 'lowtide'; main()"
+    )
+    everything = source.parent
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(everything / "repository")], check=True)
+    os.chown(source / "large", 0, 0)
+    os.chown(source / "folder 1", 0, 0)
+    for folder in list(source.parents)[:-2]:
+        os.chmod(folder, 0o777)
+    result = everything / "result.json"
+    result.touch()
+    os.chmod(result, 0o666)
+    if subprocess.run([sys.executable, "-c", program, "version"], capture_output=True).returncode != 0:
+        pytest.skip("another user can't run this Python")
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, "backup", "--json", "--no-cache", str(source)],
+        env=lowtide.variables(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 3, done.stderr
+    items = {json.loads(line)["item"] for line in done.stderr.splitlines() if '"error"' in line}
+    assert items == {str(source / "large"), str(source / "folder 1")}
+    subprocess.run(["chown", "-R", "0:0", str(everything / "repository")], check=True)
+    listed = restic.run("ls", "latest").out
+    assert "folder 2" in listed
+    assert f"{source}/large" not in listed
+
+
+def test_a_missing_source_is_named_and_the_rest_is_stored(lowtide: Lowtide, restic: Restic, source: Path) -> None:
+    lowtide.run("init")
+
+    ran = lowtide.run("backup", source, source / "nothing here", code=3)
+
+    assert "nothing here" in ran.err
+    assert len(restic.snapshots()) == 1
+
+
+def test_no_source_at_all_is_a_failure_without_a_snapshot(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    lowtide.run("init")
+
+    lowtide.run("backup", tmp_path / "nothing", code=1)
+
+    assert lowtide.result is not None
+    assert lowtide.result.reason == "SourceMissing"
+    assert restic.snapshots() == []
+
+
+def test_an_empty_source_is_refused_where_asked(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    lowtide.run("init")
+    (tmp_path / "volume" / "lost+found").mkdir(parents=True)
+
+    lowtide.run("backup", "--refuse-empty", tmp_path / "volume", code=1)
+
+    assert lowtide.result is not None
+    assert lowtide.result.reason == "SourceEmpty"
+    assert restic.snapshots() == []
+    lowtide.run("backup", tmp_path / "volume")
+    assert len(restic.snapshots()) == 1
+
+
+def test_a_source_of_excluded_files_is_empty(lowtide: Lowtide, restic: Restic, source: Path) -> None:
+    lowtide.run("init")
+
+    lowtide.run("backup", "--refuse-empty", "--exclude", "*", source, code=1)
+
+    assert restic.snapshots() == []
+
+
+def test_files_that_come_go_and_grow_meanwhile_never_break_it(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    busy = tmp_path / "busy"
+    busy.mkdir()
+    script = (
+        "import itertools, os, pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "for n in itertools.count():\n"
+        "    (folder / f'f{n % 400}').write_bytes(os.urandom(n % 50_000))\n"
+        "    (folder / f'f{(n + 200) % 400}').unlink(missing_ok=True)\n"
+    )
+    lowtide.run("init")
+    process = subprocess.Popen([sys.executable, "-c", script, str(busy)])
+    try:
+        for _ in range(4):
+            ran = lowtide.run("backup", "--json", busy, code=None)
+            assert ran.code in (0, 3), ran.err
+            assert "Traceback" not in ran.err
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    restic.run("check", "--read-data")
+    lowtide.run("check", "--read-data")
