@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lowtide_engine._kernel import BlobKind, encode_tree, open_blob, sha256, zstd_compress
+from lowtide_engine._kernel import encode_tree, open_blob, sha256, zstd_compress
 from lowtide_engine.errors import EngineError
 from lowtide_engine.repository import IndexedRepository, Instant, Snapshot, summary
 from lowtide_engine.repository.go_text import go_json
@@ -31,6 +31,7 @@ from lowtide_engine.standing import (
 )
 
 if TYPE_CHECKING:
+    from lowtide_engine._kernel import BlobKind
     from lowtide_engine.repository import LockedRepository
 
 FILE_NAME = "verdict.json"

@@ -70,12 +70,12 @@ def test_lowtide_restores_its_own(lowtide: Lowtide, tmp_path: Path, version: str
 
 
 def test_restic_finds_everything_unchanged_after_lowtide(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
-    source = full_tree(tmp_path / "source")
+    full_tree(tmp_path / "source")
     lowtide.run("init")
-    first = lowtide.backup(source)
+    first = lowtide.backup("source", cwd=tmp_path)
 
     restic.environment |= AS_WE_DO
-    second = restic.backup(source)
+    second = restic.backup("source", cwd=tmp_path)
 
     assert restic.snapshots()[-1]["parent"] == first["snapshot_id"]
     assert second["files_new"] == second["files_changed"] == 0
@@ -85,12 +85,12 @@ def test_restic_finds_everything_unchanged_after_lowtide(lowtide: Lowtide, resti
 
 
 def test_lowtide_finds_everything_unchanged_after_restic(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
-    source = full_tree(tmp_path / "source")
+    full_tree(tmp_path / "source")
     restic.environment |= AS_WE_DO
     restic.run("init")
-    first = restic.backup(source)
+    first = restic.backup("source", cwd=tmp_path)
 
-    second = lowtide.backup(source)
+    second = lowtide.backup("source", cwd=tmp_path)
 
     assert lowtide.snapshots()[-1]["parent"] == first["snapshot_id"]
     assert second["files_new"] == second["files_changed"] == 0
@@ -101,6 +101,7 @@ def test_lowtide_finds_everything_unchanged_after_restic(lowtide: Lowtide, resti
 def test_what_changed_is_found_by_either(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
     source = tmp_path / "source"
     make_plain_tree(source)
+    restic.environment |= AS_WE_DO
     lowtide.run("init")
     actors: list[Actor] = [lowtide, restic, lowtide]
     for number, actor in enumerate(actors):
@@ -132,12 +133,12 @@ def test_restic_rewrites_and_prunes_what_lowtide_wrote(lowtide: Lowtide, restic:
 
 
 def test_a_second_backup_without_a_change_adds_nothing(lowtide: Lowtide, tmp_path: Path) -> None:
-    source = full_tree(tmp_path / "source")
+    full_tree(tmp_path / "source")
     lowtide.run("init")
-    lowtide.backup(source)
+    lowtide.backup("source", cwd=tmp_path)
 
     for arguments in ((), ("--force",)):
-        summary = lowtide.backup(source, *arguments)
+        summary = lowtide.backup("source", *arguments, cwd=tmp_path)
         assert (summary["data_blobs"], summary["tree_blobs"], summary["data_added"]) == (0, 0, 0)
 
 
