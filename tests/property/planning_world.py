@@ -365,6 +365,7 @@ class Cluster:
 
     def _delete_job(self, job: MoverJobSeen) -> None:
         self.jobs.pop(job.meta.uid, None)
+        self.movers.pop(job.meta.uid, None)
         for pod in list(self.pods.values()):
             if pod.meta.controller is not None and pod.meta.controller.uid == job.meta.uid:
                 self.delete_pod(pod)

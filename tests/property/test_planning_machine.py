@@ -322,6 +322,27 @@ class Histories(RuleBasedStateMachine):
             if not any(acted) and self._over():
                 break
         self._check_the_end()
+        self._check_that_it_still_works()
+
+    def _check_that_it_still_works(self) -> None:
+        """Whatever happened: two Snapshots of both groups, asked for at once, become good."""
+        self.luck.clear()
+        if any(read_hold(workload) is not None for workload in self.cluster.workloads.values()):
+            return
+        self.cluster.policies.setdefault("files", self.cluster.policies["db"])
+        for name, policy in (("last", "db"), ("last-files", "files")):
+            self.cluster.add_snapshot(name, policyName=policy)
+        for _ in range(120):
+            self.cluster.step()
+            for name in ("last-files", "last"):
+                self.cluster.reconcile("snapshot", name)
+            self.cluster.reconcile("orphans")
+            self.cluster.pass_time(3)
+        self.ready_means_restorable()
+        for name in ("last", "last-files"):
+            ready = find(self.cluster.snapshots[name].status.conditions, "Ready")
+            assert ready is not None
+            assert ready.status == "True", f"{name}: {ready.message}"
 
     def _check_the_end(self) -> None:
         cluster = self.cluster
