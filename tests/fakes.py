@@ -60,7 +60,7 @@ class FaultyStorage:
     `plan` maps a verb ("save", "load", "stat", "list", "delete") to faults that its next calls take, in order: "ok",
     "fail" (nothing is done), "lost" (it is done, and the reply is lost), "cut" (a load gives half), "refused" (final),
     "behind" (a listing lacks the newest file). With `chance`, faults "fail", "lost" and "cut" also come at random, from
-    `seed`.
+    `seed`. `on_call` is told each verb first: a slow storage lets a clock run there.
     """
 
     def __init__(self, inner: Storage, *, chance: float = 0.0, seed: int = 0) -> None:
@@ -68,6 +68,7 @@ class FaultyStorage:
         self.plan: dict[str, list[str]] = {}
         self.calls: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.on_call: Callable[[str], None] | None = None
         self._chance = chance
         self._random = random.Random(seed)
         self._guard = threading.Lock()
@@ -130,6 +131,8 @@ class FaultyStorage:
         self.inner.close()
 
     def _next(self, verb: str) -> str:
+        if self.on_call is not None:
+            self.on_call(verb)
         with self._guard:
             self.calls[verb] += 1
             planned = self.plan.get(verb)

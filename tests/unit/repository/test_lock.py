@@ -247,6 +247,20 @@ def test_a_refresh_that_fails_is_tried_again_until_it_is_too_late(world: World) 
     assert lock.failure is None
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(20 * 60, True), (LOST_AFTER, False)])
+def test_a_lock_is_as_old_as_the_beginning_of_its_save(world: World, seconds: float, holds: bool) -> None:
+    """The file says when its save began; over a slow storage it comes into the world old."""
+    lock = world.take(world.mine)
+    world.storage.on_call = lambda verb: world.clock.pass_by(seconds) if verb == "save" else None
+    lock.refresh()
+    assert lock.age == seconds
+    if holds:
+        lock.ensure()
+    else:
+        with pytest.raises(LockLost):
+            lock.ensure()
+
+
 @pytest.mark.parametrize("sleeping", ["stopped", "suspended"])
 def test_a_process_that_wakes_up_too_late_has_lost_its_lock(world: World, sleeping: str) -> None:
     """A stopped process's steady clock goes on, a suspended machine's doesn't: the wall clock counts in both cases."""
