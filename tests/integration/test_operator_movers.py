@@ -105,3 +105,21 @@ def test_a_pod_that_is_slow_to_go_delays_the_capture_and_not_more(shop: World) -
     shop.kubelet.linger = 0.0
     shop.await_ready(kinds.SNAPSHOT, "first")
     shop.assert_back()
+
+
+def test_a_restore_that_fails_is_rolled_back_from_a_snapshot_that_no_verdict_names(shop: World) -> None:
+    """The mover refuses to delete by such a snapshot unless the plan vouches for it."""
+    shop.policy()
+    shop.snapshot()
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    full = failure("restore", "StorageFull", "No space is left on the volume.")
+    shop.movers.script = lambda words, before: full if words[0] == "restore" and before == 0 else None
+    shop.restore("back", source={"snapshotName": "first"}, volumes=[{"claim": "db-data"}], overwrite="Mirror")
+    ready = shop.await_end(kinds.RESTORE, "back")
+    assert (ready["status"], ready["reason"]) == ("False", "StorageFull")
+    shop.assert_back()
+    (volume,) = shop.status(kinds.RESTORE, "back")["volumes"]
+    tried, rolled_back = [words for words in shop.movers.commands if words[0] == "restore"]
+    assert "--allow-partial" not in tried
+    assert rolled_back[1] == f"{volume['safetySnapshotId']}:/volumes/db-data"
+    assert {"--delete", "--allow-partial"} <= set(rolled_back)

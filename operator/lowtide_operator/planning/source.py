@@ -42,7 +42,7 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
             secret_name=repository.secret_name, claim_name=repository.claim_name, ca_bundle=repository.ca_bundle
         )
         resolved = ResolvedRestore(repository=plain)
-        ids = {volume.claim: (repository.id or "", volume.path or repository.path) for volume in spec.volumes}
+        ids = {volume.claim: (repository.id or "", volume.path) for volume in spec.volumes}
     else:
         snapshot = _snapshot(run, spec)
         if snapshot is None or snapshot.status.resolved is None:

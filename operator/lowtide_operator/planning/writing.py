@@ -15,6 +15,7 @@ from lowtide_operator.api.conditions import Truth
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.restore import (
     Overwrite,
+    PartialGroup,
     ResolvedRestore,
     ResolvedRestoreVolume,
     RestoreVolume,
@@ -146,8 +147,10 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
                 claim=volume.target,
                 writes=True,
                 path=volume.path or "",
+                fresh=not volume.in_place,
                 snapshot_ids=(volume.snapshot_id,),
                 delete=spec.overwrite is Overwrite.MIRROR,
+                allow_partial=spec.partial_group is PartialGroup.ALLOW,
                 include=spec.include,
                 exclude=spec.exclude,
                 identity=as_identity(volume.identity),
@@ -215,6 +218,7 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
                 path=f"/volumes/{volume.target}",
                 snapshot_ids=(safety[volume.claim] or "",),
                 delete=True,
+                allow_partial=True,
                 identity=as_identity(volume.identity),
                 placement=placement(volume.target, run.world),
             )
