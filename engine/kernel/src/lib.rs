@@ -18,6 +18,8 @@ pub mod node;
 pub mod pack;
 pub mod pattern;
 pub mod polynomial;
+#[cfg(test)]
+mod properties;
 mod python;
 pub mod restore;
 pub mod run;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
+import struct
 import subprocess
 from pathlib import Path
 
@@ -350,3 +352,65 @@ def test_compressed_blobs_and_blobs_in_many_files(tmp_path: Path) -> None:
         assert (tmp_path / f"{n:04}").read_bytes() == block + bytes([n % 7]) * 100 + block
     assert outcome.summary["files_restored"] == 300
     assert node("x", "file")["uid"] == os.geteuid()
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """An ACL as the kernel has it in `system.posix_acl_*`: tag, permissions, id."""
+    return b"\x02\0\0\0" + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+ANYONE = 0xFFFFFFFF
+READER = acl((1, 6, ANYONE), (2, 4, 4711), (4, 4, ANYONE), (16, 6, ANYONE), (32, 0, ANYONE))
+
+
+def attributes(**values: bytes) -> dict[str, object]:
+    named = {name.replace("__", "."): value for name, value in values.items()}
+    return {
+        "extended_attributes": [
+            {"name": name, "value": base64.b64encode(value).decode()} for name, value in named.items()
+        ]
+    }
+
+
+def test_access_lists_come_back_and_inherited_ones_do_not_stay(tmp_path: Path) -> None:
+    made = Made()
+    access, default = "system.posix_acl_access", "system.posix_acl_default"
+    try:
+        os.setxattr(tmp_path, default, READER)
+    except OSError:
+        pytest.skip("the file system has no access lists")
+    sub = made.tree(made.file("plain", b"x"))
+    tree = made.tree(
+        folder("d", sub, **attributes(system__posix_acl_default=READER)),
+        made.file("f", b"x", **attributes(system__posix_acl_access=READER), mode=0o660),
+        made.file("plain", b"x", mode=0o640),
+    )
+    for _ in range(2):
+        assert made.restore(tree, tmp_path).faults() == []
+        assert os.getxattr(tmp_path / "d", default) == READER
+        assert os.getxattr(tmp_path / "f", access) == READER
+        assert (tmp_path / "f").stat().st_mode & 0o777 == 0o660
+        for plain in (tmp_path / "plain", tmp_path / "d" / "plain"):
+            assert access not in os.listxattr(plain)
+        assert (tmp_path / "plain").stat().st_mode & 0o777 == 0o640
+        assert access not in os.listxattr(tmp_path / "d")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to set capabilities")
+def test_capabilities_survive_the_change_of_owner(tmp_path: Path) -> None:
+    made = Made()
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    more = attributes(security__capability=capability, trusted__x=b"1")
+    tree = made.tree(made.file("ping", b"x", uid=12345, mode=0o755, **more))
+    assert made.restore(tree, tmp_path).faults() == []
+    assert os.getxattr(tmp_path / "ping", "security.capability") == capability
+    assert os.getxattr(tmp_path / "ping", "trusted.x") == b"1"
+    assert (tmp_path / "ping").stat().st_uid == 12345
+
+
+def test_an_attribute_that_the_file_system_cannot_hold_is_a_notice(tmp_path: Path) -> None:
+    made = Made()
+    tree = made.tree(made.file("f", b"x", **attributes(os2__odd=b"1", user__fine=b"2")))
+    outcome = made.restore(tree, tmp_path)
+    assert [(e.during, e.notice) for e in outcome.errors] == [("xattr", True)]
+    assert os.getxattr(tmp_path / "f", "user.fine") == b"2"

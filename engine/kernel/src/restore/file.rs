@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Advice};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Session;
 use super::batch::FileJob;
@@ -82,6 +82,9 @@ impl File {
                 fd
             }
         };
+        if self.job.content.len() > 1 && matches!(*handle, Handle::Unmade) {
+            session.core.progress().enter(&self.job.path);
+        }
         let fd = Arc::new(fd);
         *handle = Handle::Open(Arc::clone(&fd));
         Ok(Opened { fd, now: true })
@@ -119,6 +122,7 @@ impl File {
         if self.failed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        session.core.progress().leave(&self.job.path);
         session.lost(&self.job, during, message)
     }
 
@@ -131,8 +135,10 @@ impl File {
         if session.options.verify
             && let Err(message) = self.verify(session, fd)
         {
+            session.core.alive()?;
             return self.fail(session, "verify", message);
         }
+        session.core.progress().leave(&self.job.path);
         let shortfalls = self.job.metadata.apply(Target::Handle(fd.as_fd()), &NodeKind::File, &session.owners);
         session.shortfalls(&self.job.path, shortfalls)?;
         session.restored(&self.job, self.size, self.updates)
@@ -141,7 +147,7 @@ impl File {
     /// Read from the disk what was written, and compare it with the blobs' ids.
     fn verify(&self, session: &Session<'_>, fd: &OwnedFd) -> std::result::Result<(), String> {
         let told = |error: Errno| error.to_string();
-        fs::fdatasync(fd).map_err(told)?;
+        retry_on_intr(|| fs::fdatasync(fd)).map_err(told)?;
         // Without this the page cache would answer. Where it isn't possible, it does.
         let _ = fs::fadvise(fd, 0, None, Advice::DontNeed);
         let size = fs::fstat(fd).map_err(told)?.st_size as u64;
@@ -150,6 +156,7 @@ impl File {
         }
         let mut buffer = Vec::new();
         for span in spans(session.index, &self.job.content).flatten() {
+            session.core.alive().map_err(|error| error.to_string())?;
             if !content::holds(fd, &span, size, &mut buffer).map_err(told)? {
                 return Err(format!("what was written at {} is not what is read there", span.offset));
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fd::AsFd;
 use rustix::fs::{self, AtFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::delete;
 use super::metadata::Target;
@@ -37,7 +37,7 @@ fn sync(session: &Session<'_>) -> Result<()> {
     if session.options.dry_run {
         return Ok(());
     }
-    match session.root().and_then(|root| root.folder_to_list(b"")).and_then(fs::syncfs) {
+    match session.root().and_then(|root| root.folder_to_list(b"")).and_then(|fd| retry_on_intr(|| fs::syncfs(&fd))) {
         Ok(()) => Ok(()),
         Err(error) => session.grave(b"", "sync", format!("the data cannot be brought to the disk: {error}")),
     }
@@ -93,7 +93,10 @@ fn delete_what_is_not_in_the_snapshot(session: &Session<'_>, folders: &[Visited]
         session.core.alive()?;
         let reason = lock(&session.kept).clone();
         if let Some(reason) = reason {
-            let message = format!("nothing (more) was deleted, because the restore is not whole: {reason}");
+            let mut message = format!("nothing (more) was deleted, because the restore is not whole: {reason}");
+            if session.aside.load(Relaxed) {
+                message += &format!("; folders that were in a file's way are kept as {}*", place::ASIDE);
+            }
             return session.fault(b"", "delete", message);
         }
         delete::delete_unknown(session, folder, &mut loader)?;

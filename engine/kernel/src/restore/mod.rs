@@ -24,7 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
@@ -133,6 +133,8 @@ struct Session<'a> {
     tally: Tally,
     /// Why nothing may be deleted.
     kept: Mutex<Option<String>>,
+    /// A folder that was in the way of something was given another name.
+    aside: AtomicBool,
     /// Files with several names whose data could not be written.
     failed: Mutex<HashSet<Vec<u8>>>,
 }
@@ -192,6 +194,7 @@ pub fn run(core: &Core, key: &Key, index: &Index, options: &Options) -> Result<O
         owners: Owners::new(options.owner, options.numeric_owner),
         tally: Tally::default(),
         kept: Mutex::new(None),
+        aside: AtomicBool::new(false),
         failed: Mutex::new(HashSet::new()),
     };
     let walked = core.scope(|threads| {

@@ -1,8 +1,10 @@
 //! Names in a folder: what is there, and making room for what comes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::holes;
 
@@ -20,13 +22,16 @@ impl Identity {
 }
 
 /// What to do with a folder that is not empty and in the way of something else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FullFolder {
+#[derive(Clone, Copy, Debug)]
+pub enum FullFolder<'a> {
     /// Leave it: what was to come fails.
     Keep,
-    /// Give it another name; the deletion at the end finds it under that.
-    SetAside,
+    /// Give it another name, and say so; the deletion at the end finds it under that.
+    SetAside(&'a AtomicBool),
 }
+
+/// What the other name starts with.
+pub const ASIDE: &str = ".lowtide-replaced-";
 
 /// What `name` is, or None. Links are not followed.
 pub fn look(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Errno> {
@@ -47,16 +52,16 @@ pub fn is_sole(stat: &Stat) -> bool {
 }
 
 /// Create a file that wasn't there (0600), after what is in its way is gone.
-pub fn create(folder: BorrowedFd<'_>, name: &[u8], full: FullFolder) -> Result<OwnedFd, Errno> {
+pub fn create(folder: BorrowedFd<'_>, name: &[u8], full: FullFolder<'_>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    with_room(folder, name, full, || fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR))
+    with_room(folder, name, full, || retry_on_intr(|| fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)))
 }
 
 /// Do what makes `name`; where something has that name, remove it and do it again.
 pub fn with_room<T>(
     folder: BorrowedFd<'_>,
     name: &[u8],
-    full: FullFolder,
+    full: FullFolder<'_>,
     make: impl Fn() -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     // Another process may put something there again: not for ever.
@@ -69,21 +74,24 @@ pub fn with_room<T>(
     Err(Errno::EXIST)
 }
 
-fn clear(folder: BorrowedFd<'_>, name: &[u8], full: FullFolder) -> Result<(), Errno> {
+fn clear(folder: BorrowedFd<'_>, name: &[u8], full: FullFolder<'_>) -> Result<(), Errno> {
     let gone = |result| if result == Err(Errno::NOENT) { Ok(()) } else { result };
     let Some(stat) = look(folder, name)? else { return Ok(()) };
     if kind(&stat) != FileType::Directory {
         return gone(fs::unlinkat(folder, name, AtFlags::empty()));
     }
     match fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) if full == FullFolder::SetAside => set_aside(folder, name),
+        Err(error @ (Errno::NOTEMPTY | Errno::EXIST)) => match full {
+            FullFolder::Keep => Err(error),
+            FullFolder::SetAside(told) => set_aside(folder, name).inspect(|()| told.store(true, Ordering::Relaxed)),
+        },
         other => gone(other),
     }
 }
 
 fn set_aside(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     for number in 0..1000 {
-        let aside = format!(".lowtide-replaced-{}-{number}", std::process::id());
+        let aside = format!("{ASIDE}{}-{number}", std::process::id());
         match fs::renameat_with(folder, name, folder, aside.as_bytes(), RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
             other => return other,
@@ -155,7 +163,8 @@ pub fn write_zeros(fd: &OwnedFd, offset: u64, length: u64, filling: Filling) -> 
 
 /// Whether a hole could be made; not every file system can.
 fn punch(fd: &OwnedFd, offset: u64, length: u64) -> Result<bool, Errno> {
-    match fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match retry_on_intr(|| fs::fallocate(fd, flags, offset, length)) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => Ok(false),
         Err(error) => Err(error),
@@ -196,13 +205,13 @@ pub fn read_exact(fd: &OwnedFd, mut buffer: &mut [u8], mut offset: u64) -> Resul
 /// Give a file its final size; without holes the space is taken at once, so that a full disk shows early.
 pub fn set_size(fd: &OwnedFd, size: u64, filling: Filling) -> Result<(), Errno> {
     if !filling.sparse && size > 0 {
-        let taken = fs::fallocate(fd, FallocateFlags::empty(), 0, size);
+        let taken = retry_on_intr(|| fs::fallocate(fd, FallocateFlags::empty(), 0, size));
         // Other errors say that the file system can't: the writes will tell.
         if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = taken {
             return Err(error);
         }
     }
-    fs::ftruncate(fd, size)
+    retry_on_intr(|| fs::ftruncate(fd, size))
 }
 
 #[cfg(test)]
@@ -243,9 +252,11 @@ mod tests {
         std::fs::create_dir_all(top.join("x/y")).expect("folders");
         assert_eq!(create(fd.as_fd(), b"x", FullFolder::Keep).err(), Some(Errno::NOTEMPTY));
         assert!(top.join("x/y").is_dir());
-        create(fd.as_fd(), b"x", FullFolder::SetAside).expect("room was made");
+        let told = AtomicBool::new(false);
+        create(fd.as_fd(), b"x", FullFolder::SetAside(&told)).expect("room was made");
+        assert!(told.into_inner());
         assert!(top.join("x").is_file());
-        let aside = format!(".lowtide-replaced-{}-0/y", std::process::id());
+        let aside = format!("{ASIDE}{}-0/y", std::process::id());
         assert!(top.join(aside).is_dir());
     }
 

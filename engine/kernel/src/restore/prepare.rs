@@ -1,6 +1,6 @@
 //! The first look at a file: whether it is to be written at all, and which of its blobs are missing.
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs;
 use rustix::io::Errno;
 
@@ -69,8 +69,7 @@ impl<'s, 'a> Preparer<'s, 'a> {
                 // What may not be changed in place is replaced.
                 if let Ok(fd) = place::open_in_place(folder, &job.name, stat.into()) {
                     let there = stat.st_size as u64;
-                    // What can't be read is written.
-                    wanted.retain(|span| !content::holds(&fd, span, there, &mut self.buffer).unwrap_or(false));
+                    wanted = missing(session, &fd, wanted, there, &mut self.buffer)?;
                     if wanted.is_empty() && there == size && put_metadata(session, &job, folder, stat.into())? {
                         return nothing(session.skipped(&job, size, "unchanged"));
                     }
@@ -87,6 +86,24 @@ impl<'s, 'a> Preparer<'s, 'a> {
 
 fn nothing(result: Result<()>) -> Result<Prepared> {
     result.map(|()| Prepared::Nothing)
+}
+
+/// The blobs that the file doesn't hold; what can't be read is written.
+fn missing(
+    session: &Session<'_>,
+    fd: &OwnedFd,
+    spans: Vec<Span>,
+    size: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<Span>> {
+    let mut missing = Vec::new();
+    for span in spans {
+        session.core.alive()?;
+        if !content::holds(fd, &span, size, buffer).unwrap_or(false) {
+            missing.push(span);
+        }
+    }
+    Ok(missing)
 }
 
 fn is_unchanged(session: &Session<'_>, job: &FileJob, stat: &fs::Stat, size: u64) -> bool {
@@ -133,13 +150,18 @@ fn start(
     let filling = file.filling(session);
     let begun = file.open(session, folder).and_then(|opened| {
         place::set_size(&opened.fd, size, filling)?;
-        zeros.iter().try_for_each(|span| place::write_zeros(&opened.fd, span.offset, span.length, filling))?;
         Ok(opened.fd)
     });
     let fd = match begun {
         Ok(fd) => fd,
         Err(error) => return nothing(file.fail(session, "write", error.to_string())),
     };
+    for span in &zeros {
+        session.core.alive()?;
+        if let Err(error) = place::write_zeros(&fd, span.offset, span.length, filling) {
+            return nothing(file.fail(session, "write", error.to_string()));
+        }
+    }
     session.wrote(zeros.iter().map(|span| span.length).sum());
     if fetched.is_empty() {
         return nothing(file.complete(session, &fd));

@@ -189,7 +189,7 @@ impl Walk<'_, '_> {
         if open.is_none() && (!session.options.dry_run || !self.walked.folders[number].place.fresh) {
             match session.root().and_then(|root| root.folder(&self.walked.folders[number].place.path)) {
                 Ok(fd) => *open = Some(fd),
-                Err(error) => return session.fault(&path, "restore", format!("its folder cannot be opened: {error}")),
+                Err(error) => return session.grave(&path, "restore", format!("its folder cannot be opened: {error}")),
             }
         }
         let fresh = self.walked.folders[number].place.fresh;
@@ -279,7 +279,7 @@ impl Walk<'_, '_> {
         };
         let there = match if fresh { Ok(None) } else { place::look(folder, &node.name) } {
             Ok(there) => there,
-            Err(error) => return session.fault(path, "restore", error.to_string()),
+            Err(error) => return session.grave(path, "restore", error.to_string()),
         };
         if let Some(stat) = &there
             && !session.options.overwrite.replaces(node.mtime, modified(stat))
@@ -312,8 +312,8 @@ impl Walk<'_, '_> {
 }
 
 impl Session<'_> {
-    pub fn full_folder(&self) -> FullFolder {
-        if self.options.delete { FullFolder::SetAside } else { FullFolder::Keep }
+    pub fn full_folder(&self) -> FullFolder<'_> {
+        if self.options.delete { FullFolder::SetAside(&self.aside) } else { FullFolder::Keep }
     }
 }
 
@@ -357,7 +357,7 @@ fn make_special(
     folder: BorrowedFd<'_>,
     node: &Node,
     there: Option<&fs::Stat>,
-    full: FullFolder,
+    full: FullFolder<'_>,
 ) -> std::result::Result<(), Errno> {
     let name = &node.name[..];
     let mode = Mode::RUSR | Mode::WUSR;
