@@ -83,4 +83,4 @@ def delete(shop: World, kind: Kind, name: str) -> None:
 
 def refusals(shop: World) -> list[str]:
     """Lines of the operator's log in which the API server refused something for want of rights."""
-    return [line for line in shop.operator.text().splitlines() if re.search(r"[Ff]orbidden|\b403\b", line)]
+    return [line for line in shop.operator.text().splitlines() if re.search(r"[Ff]orbidden|HTTP 403", line)]
