@@ -54,7 +54,8 @@ def _by_purpose(job: MoverJob) -> list[str]:
         case Purpose.PREFLIGHT:
             return _preflight(job)
         case Purpose.BACKUP:
-            return [mount_path(job.claim), *_option("--host", job.host), *_tags(job.tags), "--refuse-empty"]
+            words = [mount_path(job.claim), *_option("--host", job.host), *_tags(job.tags)]
+            return words if job.may_be_empty else [*words, "--refuse-empty"]
         case Purpose.LOOKUP:
             return _tags(job.tags)
         case Purpose.VERDICT:

@@ -104,7 +104,7 @@ class MoverJob:
       id. Where `snapshot_ids` are given, each must exist; where `select` is given, the newest good snapshot that it
       selects must exist, and its id is reported.
     - BACKUP: back up /volumes/<claim> under that path, with `host` and `tags`; `parent_tags` select what may be the
-      parent.
+      parent. No file at all is a failure, unless `may_be_empty`.
     - LOOKUP: report the ids of the snapshots that carry all of `tags`, the newest last; none is a success with no
       ids; the outcome is partial where the newest is tagged partial.
     - VERDICT: write the verdict snapshot that names `snapshot_ids`, with `host` and `tags`; one that exists is
@@ -138,6 +138,9 @@ class MoverJob:
     select: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """For a repository source: any of id, host, path, tag, asOf (RFC 3339), as in Restore.spec.source.repository."""
     create: bool = False
+    may_be_empty: bool = False
+    """BACKUP: whether a volume without a file is as good as any other: what a Restore finds in its way may be nothing.
+    """
     delete: bool = False
     allow_partial: bool = False
     """RESTORE with `delete`: whether the snapshot may be partial, or one whose run has no verdict (a safety snapshot

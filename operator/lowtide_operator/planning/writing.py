@@ -309,6 +309,7 @@ def _safety_task(
             host=run.meta.namespace,
             tags=tags,
             parent_tags=parent_tags(*place, volume.target) if policy else (),
+            may_be_empty=True,
             identity=as_identity(volume.identity),
             placement=placement(volume.target, run.world),
         )

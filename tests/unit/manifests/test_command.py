@@ -26,6 +26,7 @@ COMMANDS: dict[str, MoverJob] = {
     "verdict over partial members": job(
         Purpose.VERDICT, host="shop", tags=tags(), snapshot_ids=(SNAPSHOT_ID,), mover=Mover(allow_partial=True)
     ),
+    "backup of what a restore finds in its way": replace(CASES["backup"], may_be_empty=True),
     "restore into another claim": job(
         Purpose.RESTORE, "copy", writes=True, fresh=True, snapshot_ids=(SNAPSHOT_ID,), path="/volumes/data"
     ),
@@ -64,6 +65,7 @@ def test_a_backup_says_whose_it_is() -> None:
         tags("data")
     )
     assert given["refuse_empty"] is True
+    assert understood(COMMANDS["backup of what a restore finds in its way"])["refuse_empty"] is False
 
 
 def test_a_look_up_asks_for_one_member_of_one_run() -> None:

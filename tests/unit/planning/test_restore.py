@@ -85,6 +85,12 @@ def every_restore_fails(job: MoverJob) -> Fate:
     return Fate("failed", reason="Damaged") if job.purpose is Purpose.RESTORE else Fate()
 
 
+def data_is_empty(job: MoverJob) -> Fate:
+    """The mover of a volume without files, as `lowtide backup --refuse-empty` has it."""
+    refused = job.purpose is Purpose.BACKUP and job.claim == "data" and not job.may_be_empty
+    return Fate("failed", reason="SourceEmpty") if refused else Fate()
+
+
 def back(job: MoverJob) -> bool:
     return job.delete and not job.include and _safety_ids and job.snapshot_ids[0] in _safety_ids
 
@@ -130,6 +136,14 @@ def test_before_the_first_write_everything_is_saved_and_stamped():
     stamp = read_stamp(world.claims["data"])
     assert stamp is not None
     assert stamp.state is StampState.RESTORED
+
+
+def test_a_volume_that_lost_everything_can_be_restored():
+    world = backed_up()
+    world.fate = data_is_empty
+    in_place(world)
+    world.run(RUN)
+    assert outcome(world) == ("True", "Restored")
 
 
 def test_safety_snapshots_can_be_left_out():
