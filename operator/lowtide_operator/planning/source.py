@@ -3,8 +3,11 @@ empty success."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lowtide_operator.api import RestoreSpec, RestoreStatus
 from lowtide_operator.api.conditions import is_true
+from lowtide_operator.api.mover import MoverSecurityContext
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.api.restore import (
     PartialGroup,
@@ -43,6 +46,7 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
         )
         resolved = ResolvedRestore(repository=plain)
         ids = {volume.claim: (repository.id or "", volume.path) for volume in spec.volumes}
+        known: dict[str, MoverSecurityContext] = {}
     else:
         snapshot = _snapshot(run, spec)
         if snapshot is None or snapshot.status.resolved is None:
@@ -54,9 +58,10 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
             repository_id=snapshot.status.resolved.repository_id,
         )
         ids = _ids(run, spec, snapshot)
+        known = {volume.claim: volume.identity for volume in snapshot.status.resolved.volumes}
     if run.failing:
         return False
-    volumes = tuple(_volume(run, volume, *ids[volume.claim]) for volume in spec.volumes)
+    volumes = tuple(_volume(run, volume, *ids[volume.claim], _identity(run, volume, known)) for volume in spec.volumes)
     if run.failing:
         return False
     run.update(
@@ -160,7 +165,15 @@ def _ids(run: Restoring, spec: RestoreSpec, snapshot: SnapshotObject) -> dict[st
     return found
 
 
-def _volume(run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str | None) -> ResolvedRestoreVolume | None:
+def _identity(run: Restoring, volume: RestoreVolume, known: Mapping[str, MoverSecurityContext]) -> MoverSecurityContext:
+    """Whom the mover runs as: whoever uses the claim now, else (its workload may be gone) whoever did at the backup."""
+    now = consumer_identity(volume.claim, run.world)
+    return now if now != MoverSecurityContext() else known.get(volume.claim, now)
+
+
+def _volume(
+    run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str | None, identity: MoverSecurityContext
+) -> ResolvedRestoreVolume | None:
     if volume.new_claim is not None:
         name = volume.new_claim.name
         if find_claim(run, name) is not None:
@@ -176,7 +189,7 @@ def _volume(run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str |
             in_place=False,
             snapshot_id=snapshot_id,
             path=path,
-            identity=consumer_identity(volume.claim, run.world),
+            identity=identity,
         )
     target = find_claim(run, volume.claim)
     if target is None or target.meta.deleted is not None:
@@ -201,5 +214,5 @@ def _volume(run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str |
         in_place=True,
         snapshot_id=snapshot_id,
         path=path,
-        identity=consumer_identity(volume.claim, run.world),
+        identity=identity,
     )

@@ -11,6 +11,7 @@ from lowtide_operator.api.conditions import find
 from lowtide_operator.api.restore import PolicySource
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, HOLD_ANNOTATION
+from lowtide_operator.planning.observed import Identity
 from lowtide_operator.planning.source import find_by_policy
 from lowtide_operator.planning.stamp import StampState, read_stamp
 from tests.property.planning_world import START, Cluster, Fate, reasons
@@ -184,6 +185,22 @@ def test_a_new_claim_is_made_and_nothing_is_stopped():
     assert made(world, Purpose.BACKUP) == []
     world.delete(*RUN)
     assert "copy" in world.claims
+
+
+def test_a_volume_whose_workload_is_gone_is_restored_as_who_used_it_at_the_backup():
+    world = Cluster()
+    world.add_claim("data")
+    workload = world.add_workload("StatefulSet", "db", "data", replicas=0, identity=Identity(user=999, fs_group=999))
+    world.add_policy()
+    world.step()
+    world.add_snapshot()
+    world.run(("snapshot", "one"))
+    del world.workloads[workload.meta.uid], world.wanted[workload.meta.uid]
+    world.add_restore(volumes=[{"claim": "data", "newClaim": {"name": "copy"}}])
+    until(world, writing)
+    (job,) = [mover.job for mover in world.movers.values() if mover.job.purpose is Purpose.RESTORE]
+    assert job.identity == Identity(user=999, fs_group=999)
+    assert job.fresh
 
 
 def test_a_snapshot_found_in_the_repository_is_restored():
