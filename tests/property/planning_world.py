@@ -356,7 +356,7 @@ class Cluster:
             return
         if job.purpose in (act.Purpose.BACKUP, act.Purpose.RESTORE):
             for uid, mover in self.movers.items():
-                same = (mover.job.claim, mover.job.purpose) == (job.claim, job.purpose)
+                same = mover.job.claim == job.claim and (mover.job.owner == job.owner or mover.job.writes or job.writes)
                 if same and (uid in self.pods or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for volume {job.claim}: {mover.job.name} and {job.name}")
         seen = MoverJobSeen(self.meta(job.name, labels=dict(job.labels)), started=self.now)

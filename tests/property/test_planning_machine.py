@@ -24,7 +24,7 @@ from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.naming import HOLD_ANNOTATION, RUN_LABEL
 from lowtide_operator.planning.observed import SnapshotObject, Workload
-from tests.property.planning_world import Cluster, Conflict, Fate
+from tests.property.planning_world import Cluster, Conflict, Fate, reasons
 
 NAMES = ("zero", "one", "two")
 BACKS = ("back", "again")
@@ -74,7 +74,7 @@ class Histories(RuleBasedStateMachine):
         if claim_repository:
             shared["repository"] = {"secretName": "repo", "claimName": "repository"}
         cluster.add_policy("db", volumes={"claims": ["data", "files"]}, **shared)
-        cluster.add_policy("files", volumes={"claims": ["files"]}, **shared)
+        self.files = cluster.add_policy("files", volumes={"claims": ["files"]}, **shared)
         cluster.step()
         if story != "backup":
             cluster.add_snapshot("zero")
@@ -329,7 +329,7 @@ class Histories(RuleBasedStateMachine):
         self.luck.clear()
         if any(read_hold(workload) is not None for workload in self.cluster.workloads.values()):
             return
-        self.cluster.policies.setdefault("files", self.cluster.policies["db"])
+        self.cluster.policies["files"] = self.files
         for name, policy in (("last", "db"), ("last-files", "files")):
             self.cluster.add_snapshot(name, policyName=policy)
         for _ in range(120):
@@ -338,6 +338,8 @@ class Histories(RuleBasedStateMachine):
                 self.cluster.reconcile("snapshot", name)
             self.cluster.reconcile("orphans")
             self.cluster.pass_time(3)
+            if all(self.cluster.snapshots[name].status.end_time for name in ("last", "last-files")):
+                break
         self.ready_means_restorable()
         for name in ("last", "last-files"):
             ready = find(self.cluster.snapshots[name].status.conditions, "Ready")
@@ -347,12 +349,14 @@ class Histories(RuleBasedStateMachine):
     def _check_the_end(self) -> None:
         cluster = self.cluster
         stuck = set()
-        for run in (*cluster.snapshots.values(), *cluster.restores.values()):
+        for run in (*cluster.restores.values(), *cluster.snapshots.values()):
             name, status = run.meta.name, run.status
             ready = find(status.conditions, "Ready")
             if ready is not None and ready.reason == "RollbackFailed":
                 stuck.add(run.meta.uid)
                 assert "half" in cluster.contents.values() or Purpose.RESTORE in self.luck
+                continue
+            if stuck and reasons(status.conditions)["Quiesced"][1] == "WaitingForOtherRun":
                 continue
             assert status.end_time is not None, f"{name} does not end: {ready}"
             assert run.meta.deleted is None, f"{name} does not go: {ready}"
