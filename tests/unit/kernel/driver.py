@@ -128,7 +128,7 @@ def backup(
     """Start a backup with the index that the repository has now."""
     return kernel.Backup(
         repository.key,
-        index or repository.index(),
+        repository.index() if index is None else index,
         polynomial=repository.polynomial,
         version=repository.config["version"],
         targets=targets,
