@@ -105,7 +105,7 @@ class Watch:
             await kopf.operator(
                 registry=self._build(),
                 settings=kopf_settings(self._settings),
-                # Left out, kopf asks passwd for the user's name, which an image need not have; its type is not exported.
+                # Left out, kopf asks passwd for the user's name, which an image need not have. Its type is private.
                 identity=self._settings.installation,  # type: ignore[arg-type]
                 stop_flag=self._stop,
                 clusterwide=self._settings.serves_all,

@@ -22,23 +22,32 @@ MOVER_CONTAINER = "mover"
 
 FINAL_REASONS = frozenset(
     {
+        "AmbiguousId",
+        "AppendOnly",
         "BadInput",
         "CannotStart",
         "CredentialsMissing",
-        "EmptySource",
+        "DeletionRefused",
         "KeyMissing",
+        "MacMismatch",
+        "MemberRefused",
+        "NothingMatched",
         "OutOfMemory",
+        "PathMissing",
         "RepositoryChanged",
         "RepositoryDamaged",
+        "RepositoryExists",
         "RepositoryMissing",
         "RepositoryUnsupported",
         "SnapshotMissing",
+        "SourceEmpty",
+        "SourceMissing",
         "StorageFull",
         "StorageRefused",
         "WrongPassword",
     }
 )
-"""Reasons that the next attempt would meet again."""
+"""Reasons that the next attempt would meet again: the engine's own, and those that are seen from outside."""
 
 GOOD = frozenset({JobOutcome.SUCCEEDED, JobOutcome.PARTIAL})
 

@@ -116,10 +116,28 @@ class Run(Generic[S]):
             self.look_again(1)
         actions: tuple[Action, ...] = tuple(self.effects)
         if self._news:
-            actions = (WriteStatus(self.ref, self.meta.resource_version, self.status.to_body()), *actions)
+            write = WriteStatus(self.ref, self.meta.resource_version, self.status.to_body())
+            actions = (write, *actions, *self._transitions())
         elif actions:
             actions = (CheckUnchanged(self.ref, self.meta.resource_version), *actions)
         return Plan(actions, self.look_again_in, self.status.to_body())
+
+    def _transitions(self) -> list[Announce]:
+        """An Event for each step that the conditions took: what `kubectl describe` tells of a run."""
+        former = {entry["type"]: entry for entry in (self.known or {}).get("conditions", ())}
+        told: list[Announce] = []
+        for entry in self.status.conditions:
+            was = former.get(entry.type, {})
+            same = (was.get("status"), was.get("reason")) == (entry.status.value, entry.reason)
+            if (
+                same
+                or entry.type in ("Reconciling", "Stalled")
+                or (entry.type != "Ready" and entry.status is not Truth.TRUE)
+            ):
+                continue
+            bad = self.failing and entry.status is Truth.FALSE
+            told.append(Announce(self.ref, warning=bad, reason=entry.reason, message=entry.message))
+        return list(dict.fromkeys(told))
 
     @property
     def _news(self) -> bool:

@@ -751,10 +751,27 @@ def test_in_a_namespace_that_goes_nothing_is_forgotten_and_nothing_blocks():
     world.add_snapshot(deletionPolicy="Delete")
     world.run(RUN)
     world.namespace_terminating = True
+    world.events.clear()
     delete(world, rounds=5)
     assert "one" not in world.snapshots
     assert len(world.repository) == 3
-    assert {event.reason for event in world.events} == {"BackupKept"}
+    assert {event.reason for event in world.events if event.warning} == {"BackupKept"}
+
+
+def test_events_tell_each_step_of_a_run_once():
+    world = cluster()
+    world.run(RUN)
+    told = [(event.reason, event.warning) for event in world.events]
+    assert len(told) == len(set(told))
+    assert {reason for reason, _ in told} >= {"Preflight", "Gone", "Read", "Stored", "Released", "Complete"}
+    assert not any(warning for _, warning in told)
+
+
+def test_the_event_about_a_failure_is_a_warning():
+    world = cluster()
+    fates(world, backup=Fate("failed", reason="SourceEmpty"))
+    world.run(RUN)
+    assert ("SourceEmpty", True) in [(event.reason, event.warning) for event in world.events]
 
 
 def test_a_backup_that_a_restore_reads_is_forgotten_after_it():

@@ -1,0 +1,38 @@
+"""Which failures of a mover are tried again: the engine says it of its errors, the planner by their reasons."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import pytest
+
+from lowtide_engine.errors import EngineError
+from lowtide_operator.planning.jobs import FINAL_REASONS
+
+for module in ("backup", "check", "dump", "forget", "restore", "trees", "verdict", "cli.preflight"):
+    importlib.import_module(f"lowtide_engine.{module}")
+
+MAY_PASS = {
+    "EngineError": "whatever it was, it has no name yet",
+    "FileMissing": "an index or a pack that a prune moved is there under another name for the next run",
+    "FileShort": "a storage whose listing is behind",
+    "Interrupted": "the mover was told to stop: its node was drained",
+    "LockLost": "somebody else held the repository",
+    "StorageFailed": "each instance says it; the plain ones are worth another attempt",
+    "RepositoryFailed": "the repository answered with an error of its own",
+}
+
+
+def kinds(of: type[EngineError]) -> Iterator[type[EngineError]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from kinds(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(set(kinds(EngineError)), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
+def test_planner_and_engine_agree_on_what_the_next_attempt_would_meet_again(kind: type[EngineError]) -> None:
+    final = not kind.default_retryable and kind.reason not in MAY_PASS
+    assert (kind.reason in FINAL_REASONS) is final
