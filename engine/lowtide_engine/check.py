@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lowtide_engine._kernel import Check, Index, KernelError, verify_pack
@@ -199,7 +200,7 @@ def _in_parallel(names: Sequence[str], load: Any) -> Iterator[tuple[str, Any]]:
     waiting = iter(names)
     with ThreadPoolExecutor(READERS, thread_name_prefix="check") as pool:
         try:
-            ahead = [(name, pool.submit(load, name)) for name, _ in zip(waiting, range(READERS), strict=False)]
+            ahead = [(name, pool.submit(load, name)) for name in islice(waiting, READERS)]
             while ahead:
                 name, future = ahead.pop(0)
                 try:

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import IO, TYPE_CHECKING
 
 from lowtide_engine.errors import Interrupted, RepositoryDamaged
@@ -104,9 +105,7 @@ def _contents(indexed: IndexedRepository, blobs: Sequence[str], stop: threading.
     waiting = iter(blobs)
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="dump") as pool:
         try:
-            ahead = deque(
-                pool.submit(indexed.load_blob, "data", blob) for blob, _ in zip(waiting, range(AHEAD), strict=False)
-            )
+            ahead = deque(pool.submit(indexed.load_blob, "data", blob) for blob in islice(waiting, AHEAD))
             while ahead:
                 if stop.is_set():
                     raise Interrupted("the dump was stopped by a signal; what was written is not whole")

@@ -41,15 +41,15 @@ def test_a_repository_in_s3_goes_both_ways(lowtide: Lowtide, restic: Restic, tmp
     make_plain_tree(source, large=20 * 1024 * 1024)
     lowtide.run("preflight", "--init")
 
-    first = lowtide.backup(source)
-    second = restic.backup(source)
+    first = lowtide.backup("source", cwd=tmp_path)
+    second = restic.backup("source", cwd=tmp_path)
     assert second["data_blobs"] == 0
-    assert lowtide.backup(source)["data_added"] == 0
+    assert lowtide.backup("source", cwd=tmp_path)["data_blobs"] == 0
     restic.run("check", "--read-data")
     lowtide.run("check", "--read-data")
 
     for actor, name in ((restic, "by restic"), (lowtide, "by lowtide")):
-        actor.run("restore", f"{first['snapshot_id']}:{source}", "--target", tmp_path / name)
+        actor.run("restore", f"{first['snapshot_id']}:/source", "--target", tmp_path / name)
         expected, actual = describe(source), describe(tmp_path / name)
         expected.pop(b"."), actual.pop(b".")
         assert differences(expected, actual) == []

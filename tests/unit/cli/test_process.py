@@ -187,7 +187,7 @@ def test_help_imports_click_and_no_command(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("command", ["snapshots", "preflight"])
+@pytest.mark.parametrize("command", ["backup", "restore", "check", "snapshots", "preflight"])
 def test_a_local_repository_costs_no_s3_client_and_no_terminal_library(command: str, tmp_path: Path) -> None:
     arguments = {"backup": [str(tmp_path)], "restore": ["latest", "--target", str(tmp_path / "out")]}.get(command, [])
 

@@ -1,0 +1,124 @@
+"""Files and folders as streams, and listings."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.trees import describe, differences, make_full_tree, make_plain_tree
+
+pytestmark = pytest.mark.oracle
+
+
+def dumped(lowtide: Lowtide, *arguments: str) -> bytes:
+    done = subprocess.run(
+        [*lowtide.command, "dump", *arguments], env=lowtide.variables(), capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_file_of_many_chunks_comes_whole(lowtide: Lowtide, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "source", large=40 * 1024 * 1024)
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+
+    assert dumped(lowtide, "latest", "/source/large") == (tmp_path / "source" / "large").read_bytes()
+    assert dumped(lowtide, "latest", "/source/empty") == b""
+    assert dumped(lowtide, "latest:/source", "zeros") == bytes(3 * 1024 * 1024)
+
+
+def test_a_folder_is_an_archive_that_brings_everything_back(lowtide: Lowtide, tmp_path: Path, root_only: None) -> None:
+    source = tmp_path / "source"
+    make_full_tree(source)
+    os.utime(source / "empty", ns=(0, 0))
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+
+    archive = dumped(lowtide, "latest", "/")
+
+    (tmp_path / "back").mkdir()
+    unpack = ["tar", "--xattrs", "--xattrs-include=*", "--same-owner", "-xpf", "-", "-C", str(tmp_path / "back")]
+    subprocess.run(unpack, input=archive, check=True, capture_output=True)
+    assert differences(describe(source), describe(tmp_path / "back" / "source")) == []
+
+
+def test_an_archive_by_lowtide_has_the_names_of_one_by_restic(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    restic.run("dump", "latest", "/", "--target", tmp_path / "theirs.tar")
+
+    with (
+        tarfile.open(tmp_path / "theirs.tar") as theirs,
+        tarfile.open(fileobj=io.BytesIO(dumped(lowtide, "latest", "/"))) as ours,
+    ):
+        names = [sorted(member.name.strip("/") for member in archive.getmembers()) for archive in (theirs, ours)]
+    assert names[0] == names[1]
+
+
+def test_what_is_not_there_is_a_failure_and_no_file_is_overwritten(lowtide: Lowtide, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    (tmp_path / "out").write_text("mine")
+
+    lowtide.run("dump", "latest", "/source/none", code=1)
+    assert lowtide.result is not None
+    assert lowtide.result.reason == "PathMissing"
+    lowtide.run("dump", "latest", "/source/large", "--target", tmp_path / "out", code=1)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_ls_says_what_restic_says(lowtide: Lowtide, restic: Restic, tmp_path: Path, root_only: None) -> None:
+    make_full_tree(tmp_path / "source")
+    os.utime(tmp_path / "source" / "empty", ns=(0, 0))
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+
+    for arguments in (["latest"], ["latest", "/source/folder 1"], ["latest", "/source", "--recursive"]):
+        ours, theirs = (
+            [json.loads(line) for line in actor.run("ls", "--json", *arguments).out.splitlines()]
+            for actor in (lowtide, restic)
+        )
+        assert {node["path"]: node for node in ours[1:]} == {node["path"]: node for node in theirs[1:]}
+
+
+def test_a_check_reads_every_index_file(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    lowtide.run("init")
+    for number in range(7):
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "source" / str(number)).write_bytes(os.urandom(1000))
+        lowtide.backup("source", cwd=tmp_path)
+
+    assert len(restic.list_ids("index")) == 7
+    lowtide.run("check", "--read-data")
+    for subset in ("1/2", "2/2", "50%", "1M"):
+        lowtide.run("check", "--read-data-subset", subset)
+
+
+def test_a_flipped_bit_is_found_by_reading(lowtide: Lowtide, tmp_path: Path, place: str) -> None:
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    packs = [path for path in (Path(place) / "data").glob("*/*") if path.is_file()]
+    largest = max(packs, key=lambda path: path.stat().st_size)
+    largest.chmod(0o600)
+    with open(largest, "r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 1]))
+
+    lowtide.run("check")
+    ran = lowtide.run("check", "--read-data", "--json", code=1)
+
+    assert ran.summary()["broken_packs"] == [largest.name]
+    assert largest.name in ran.err
