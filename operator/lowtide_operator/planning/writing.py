@@ -26,7 +26,7 @@ from lowtide_operator.api.snapshot import VolumeOutcome
 from lowtide_operator.planning.actions import CreateClaim, MoverJob, Purpose, Ref, StampClaim
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
-from lowtide_operator.planning.jobs import GOOD, Task, drive, is_gone, latest
+from lowtide_operator.planning.jobs import GOOD, Task, drive, end_jobs, is_gone, latest
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -84,7 +84,8 @@ def make_claims(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore) ->
 
 
 def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
-    """Back up what the volumes hold now; whether that is done, or not wanted. An empty volume has nothing to save."""
+    """Back up what the volumes hold now; whether that is done and its movers are gone, or it is not wanted. An empty
+    volume has nothing to save."""
     volumes = in_place(resolved)
     if spec.safety_snapshot is SafetySnapshot.SKIP or not volumes:
         return True
@@ -106,7 +107,8 @@ def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, po
                 f"What volume {volume.target} holds could not be saved, so nothing was written: {record.message}",
             )
 
-    return _drive_all(run, resolved, volumes, make, conclude)
+    done = _drive_all(run, resolved, volumes, make, conclude)
+    return done and not run.failing and end_jobs(run, {Purpose.BACKUP.value, Purpose.LOOKUP.value})
 
 
 def stamp_claims(
