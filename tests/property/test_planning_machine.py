@@ -157,14 +157,30 @@ class Histories(RuleBasedStateMachine):
     @rule(which=st.sampled_from(["db", "web", "idle"]), count=st.integers(0, 3))
     def a_person_scales(self, which: str, count: int) -> None:
         workload = self._workload(which)
-        if self._held_by_restore(workload) or (count == 0 and HOLD_ANNOTATION in workload.meta.annotations):
+        if self._held_by_restore() or (count == 0 and HOLD_ANNOTATION in workload.meta.annotations):
             return
         self.cluster.scale(workload, count)
 
+    @precondition(lambda self: self._held())
+    @rule(number=st.integers(0, 2), count=st.integers(1, 3))
+    def a_person_scales_what_is_held(self, number: int, count: int) -> None:
+        held = self._held()
+        self.cluster.scale(held[number % len(held)], count)
+
+    @precondition(lambda self: self._held())
+    @rule(number=st.integers(0, 2))
+    def a_person_edits_what_is_held(self, number: int) -> None:
+        held = self._held()
+        workload = held[number % len(held)]
+        self.cluster.workloads[workload.meta.uid] = replace(
+            workload, meta=self.cluster.touched(workload.meta, spec=True)
+        )
+
+    @precondition(lambda self: self._held())
     @rule(which=st.sampled_from(["db", "web", "idle"]))
     def a_person_removes_a_hold(self, which: str) -> None:
         workload = self._workload(which)
-        if HOLD_ANNOTATION in workload.meta.annotations and not self._held_by_restore(workload):
+        if HOLD_ANNOTATION in workload.meta.annotations and not self._held_by_restore():
             self.cluster.annotate(workload, **{HOLD_ANNOTATION: None, "lowtide.dev/held": None})
             workload = self._workload(which)
             labels = {key: value for key, value in workload.meta.labels.items() if key != "lowtide.dev/held"}
@@ -385,15 +401,23 @@ class Histories(RuleBasedStateMachine):
     def _keys(self) -> list[tuple[str, str]]:
         return [*(("snapshot", name) for name in NAMES), *(("restore", name) for name in BACKS)]
 
+    def _held(self) -> list[Workload]:
+        """What Snapshots hold; Restores are left in peace, since nobody can scale up beside a writer and expect no
+        harm."""
+        if self._held_by_restore():
+            return []
+        return [
+            w for w in self.cluster.workloads.values() if HOLD_ANNOTATION in w.meta.annotations and w.kind != "CronJob"
+        ]
+
     def _good(self) -> dict[str, SnapshotObject]:
         return {n: s for n, s in self.cluster.snapshots.items() if is_true(s.status.conditions, "Ready")}
 
     def _workload(self, name: str) -> Workload:
         return next(found for found in self.cluster.workloads.values() if found.meta.name == name)
 
-    def _held_by_restore(self, workload: Workload) -> bool:
-        restores = [r for r in self.cluster.restores.values() if r.status.end_time is None]
-        return bool(restores)
+    def _held_by_restore(self) -> bool:
+        return any(restore.status.end_time is None for restore in self.cluster.restores.values())
 
     def _snapshot_of(self, uid: str) -> SnapshotObject | None:
         return next((found for found in self.cluster.snapshots.values() if found.meta.uid == uid), None)
