@@ -1,13 +1,17 @@
-"""Snapshots out of the list, by id or by run; what they alone used is freed by the next prune."""
+"""Snapshots out of the list, by id, by run or by rules; what they alone used is freed by the next prune."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lowtide_engine.errors import EngineError, FileMissing
+from lowtide_engine.errors import EngineError, FileMissing, Interrupted
+from lowtide_engine.expiry import Expiry, plan_expiry
 from lowtide_engine.reporting import Reporter
+from lowtide_engine.repository import Instant
 from lowtide_engine.repository.snapshot import SnapshotFilter
+from lowtide_engine.retention import Rules
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository, Snapshot
@@ -45,9 +49,43 @@ def forget(
     if only is not None:
         chosen |= {snapshot.id: snapshot for snapshot in snapshots if only.matches(snapshot)}
     if not dry_run:
-        for snapshot_id in chosen:
-            try:
-                locked.delete_snapshot(snapshot_id)
-            except FileMissing:
-                reporter.notice(f"snapshot {snapshot_id[:8]} was removed by somebody else meanwhile")
+        _delete(locked, chosen, reporter)
     return list(chosen.values())
+
+
+def forget_by_rules(
+    locked: LockedRepository,
+    rules: Rules,
+    reporter: Reporter,
+    stop: threading.Event,
+    *,
+    only: SnapshotFilter | None = None,
+    by: Sequence[str] = ("host", "paths"),
+    allow_partial: bool = False,
+    dry_run: bool = False,
+) -> Expiry:
+    """Delete the snapshots that the rules don't keep (see `plan_expiry`); gives the decisions.
+
+    Under an exclusive lock. Nothing is deleted where a snapshot can't be read or the rules keep nothing of a group.
+    """
+    if not dry_run:
+        locked.repository.config.refuse_deleting("remove snapshots")
+    now = Instant.at(locked.repository.clock.now())
+    expiry = plan_expiry(locked.snapshots(), rules, now, only=only, by=by, allow_partial=allow_partial)
+    for unit in expiry.left_alone:
+        reporter.notice(f"run {unit.run} is left alone: only a part of its snapshots was selected")
+    if not dry_run:
+        _delete(locked, [snapshot.id for snapshot in expiry.removed], reporter, stop)
+    return expiry
+
+
+def _delete(
+    locked: LockedRepository, ids: Iterable[str], reporter: Reporter, stop: threading.Event | None = None
+) -> None:
+    for snapshot_id in ids:
+        if stop is not None and stop.is_set():
+            raise Interrupted("stopped by a signal before all snapshots were removed", hint="run it again to go on")
+        try:
+            locked.delete_snapshot(snapshot_id)
+        except FileMissing:
+            reporter.notice(f"snapshot {snapshot_id[:8]} was removed by somebody else meanwhile")

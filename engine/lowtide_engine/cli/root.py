@@ -14,7 +14,7 @@ COMMANDS = {
     "cat": "Print an object of the repository.",
     "check": "Look for damage in the repository.",
     "dump": "Write a file, or a folder as a tar archive, to the standard output.",
-    "forget": "Remove snapshots by id, or those of one run.",
+    "forget": "Remove snapshots by id, those of one run, or those that no rule keeps.",
     "init": "Create a repository.",
     "key": "List, add, remove and change passwords.",
     "ls": "List the files of a snapshot.",
