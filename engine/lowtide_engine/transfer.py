@@ -55,8 +55,9 @@ FLUSH_SECONDS = 8.0
 class Transfer:
     """Drives one run. `drive` is called once, from the job's thread; pieces come from `indexed`, and packs go there.
 
-    `stop` is the flag that a signal sets. `outage_ends_it` says that a storage that can't be reached ends the run (a
-    check must not take that for damage); otherwise the kernel reports the files that it concerns.
+    `stop` is the flag that a signal sets. A storage that can't be reached, after all retries, ends the run.
+    `outage_ends_it` says that one that refuses does so too (a check must not take that for damage); otherwise the
+    kernel reports the files that it concerns.
     """
 
     def __init__(
@@ -144,7 +145,9 @@ class Transfer:
         except Interrupted:
             raise
         except EngineError as error:
-            if self._outage_ends_it and not isinstance(error, RepositoryDamaged):
+            # Where retries have given up, each further question would wait as long again.
+            outage = isinstance(error, StorageError) and error.retryable
+            if not isinstance(error, RepositoryDamaged) and (outage or self._outage_ends_it):
                 raise
             self._run.refuse(event.ticket, error.message)
         else:
