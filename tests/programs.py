@@ -77,7 +77,6 @@ PROGRAMS: dict[str, Program] = {
     "ptp": _cni("main/ptp"),
     "loopback": _cni("main/loopback"),
     "host-local": _cni("ipam/host-local"),
-    "portmap": _cni("meta/portmap"),
     "helm": Program(
         "helm",
         "helm.sh/helm/v4/cmd/helm",

@@ -58,14 +58,9 @@ class Machine:
         ready = self.kubectl.run("get", "--raw=/readyz", "--request-timeout=5s")
         if ready.returncode != 0:
             return [f"the API server is not ready: {ready.stderr.strip()}"]
-        shown = self.kubectl.run(
-            *("get", "node", node.NODE, "--request-timeout=5s"),
-            *("-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"),
-        )
-        if shown.stdout != "True":
-            found.append(f"the node is not Ready: {shown.stdout or shown.stderr.strip()}")
-        drivers = self.kubectl.run("get", "csinode", node.NODE, "-o", "jsonpath={.spec.drivers[*].name}")
-        if storage.DRIVER not in drivers.stdout.split():
+        if not node.is_ready(self.kubectl):
+            found.append("the node is not Ready")
+        if not storage.is_registered(self.kubectl):
             found.append("the CSI driver is not registered")
         return found
 
@@ -98,11 +93,12 @@ def up() -> Machine:
         programs.program(name)
     with exclusive():
         running = load()
-        if running is not None and not running.faults():
-            say(f"the cluster runs: {running.kubeconfig}")
-            return running
         if running is not None:
-            say(f"the cluster does not run well: {'; '.join(running.faults())}")
+            faults = running.faults()
+            if not faults:
+                say(f"the cluster runs: {running.kubeconfig}")
+                return running
+            say(f"the cluster does not run well: {'; '.join(faults)}")
         host.check_kernel()
         with step("removing what an earlier cluster left"):
             cleanup.remove(state_folder())

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests import programs
 from tests.cluster import host, processes
 from tests.cluster.controlplane import POD_RANGE, ControlPlane, free_ports
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.processes import Process
 from tests.cluster.waiting import wait_for
 
@@ -26,6 +27,7 @@ SHIMS = Path("/run/lowtide-shims")
 CGROUPS = Path("/sys/fs/cgroup")
 PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CNI = ("ptp", "loopback", "host-local")
 
 
@@ -88,7 +90,7 @@ SystemdCgroup = false
         [program, "--config", own / "config.toml"],
         log=folder / "logs" / "containerd.log",
         mark=mark,
-        environment={"PATH": f"{program.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        environment={"PATH": f"{program.parent}:{_PATH}"},
     )
 
     def answers() -> bool:
@@ -149,7 +151,7 @@ def start_kubelet(plane: ControlPlane, mark: Path) -> Process:
         ],
         log=folder / "logs" / "kubelet.log",
         mark=mark,
-        environment={"PATH": _administrators_path()},
+        environment={"PATH": _PATH},
     )
 
 
@@ -169,8 +171,14 @@ def start_proxy(plane: ControlPlane, mark: Path) -> Process:
         ],
         log=plane.folder / "logs" / "kube-proxy.log",
         mark=mark,
-        environment={"PATH": _administrators_path()},
+        environment={"PATH": _PATH},
     )
+
+
+def is_ready(kubectl: Kubectl) -> bool:
+    """Whether the API server sees the node as Ready."""
+    path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    return kubectl.run("get", "node", NODE, "--request-timeout=5s", "-o", path).stdout == "True"
 
 
 def wait_ready(plane: ControlPlane, parts: Mapping[str, Process], within: float = 120) -> None:
@@ -179,10 +187,7 @@ def wait_ready(plane: ControlPlane, parts: Mapping[str, Process], within: float 
     def ready() -> bool:
         for process in parts.values():
             _assert_alive(process)
-        shown = plane.kubectl.run(
-            *("get", "node", NODE, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}")
-        )
-        return shown.stdout == "True"
+        return is_ready(plane.kubectl)
 
     wait_for("the node is Ready", ready, within=within, every=0.2, seen=lambda: parts["kubelet"].tail(5))
 
@@ -244,10 +249,6 @@ def _write_network(folder: Path) -> None:
     }
     (own / "conf" / "10-lowtide.conflist").write_text(json.dumps(network))
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-
-
-def _administrators_path() -> str:
-    return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _assert_alive(process: Process) -> None:

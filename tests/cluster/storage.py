@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from tests import programs
 from tests.cluster import host, node, processes
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.processes import Process
 from tests.cluster.waiting import wait_for
 
@@ -54,25 +54,16 @@ def python_with_grpc() -> Path:
         shutil.rmtree(folder / "venv", ignore_errors=True)
         venv = folder / "venv"
         own = venv / "bin" / "python"
-        _run([sys.executable, "-m", "venv", venv])
-        _run([own, "-m", "pip", "install", "-q", "--require-hashes", "-r", requirements])
-        site = Path(_run([own, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
+        host.run(sys.executable, "-m", "venv", venv)
+        host.run(own, "-m", "pip", "install", "-q", "--require-hashes", "-r", requirements)
+        site = Path(host.run(own, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
         sources = folder / "protos"
         sources.mkdir(exist_ok=True)
         for name, path in protos.items():
             (sources / f"{name}.proto").write_bytes(path.read_bytes())
         files = [f"{name}.proto" for name in protos]
-        _run(
-            [
-                own,
-                "-m",
-                "grpc_tools.protoc",
-                f"-I{sources}",
-                f"--python_out={site}",
-                f"--grpc_python_out={site}",
-                *files,
-            ]
-        )
+        outputs = (f"--python_out={site}", f"--grpc_python_out={site}")
+        host.run(own, "-m", "grpc_tools.protoc", f"-I{sources}", *outputs, *files)
         draft.write_text("made\n")
 
     programs.cached(folder, "python-with-grpc", make)
@@ -162,14 +153,19 @@ def start_driver(plane: ControlPlane, mark: Path) -> Process:
     )
 
 
+def is_registered(kubectl: Kubectl) -> bool:
+    """Whether the kubelet has registered the driver: the node's CSINode names it."""
+    shown = kubectl.run("get", "csinode", node.NODE, "-o", "jsonpath={.spec.drivers[*].name}")
+    return DRIVER in shown.stdout.split()
+
+
 def wait_registered(plane: ControlPlane, keeper: Process, within: float = 60) -> None:
-    """Wait until the kubelet has registered the driver: the node's CSINode names it."""
+    """Wait until the kubelet has registered the driver; raises ChildProcessError where the keeper ends instead."""
 
     def registered() -> bool:
         if not keeper.alive():
             raise ChildProcessError(f"the CSI keeper ended; the end of its log:\n{keeper.tail()}")
-        shown = plane.kubectl.run("get", "csinode", node.NODE, "-o", "jsonpath={.spec.drivers[*].name}")
-        return DRIVER in shown.stdout.split()
+        return is_registered(plane.kubectl)
 
     wait_for("the CSI driver is registered", registered, within=within, every=0.2, seen=keeper.tail)
 
@@ -186,10 +182,3 @@ def _storage_class(name: str, binding: str, *, default: bool) -> dict[str, objec
         "reclaimPolicy": "Delete",
         "volumeBindingMode": binding,
     }
-
-
-def _run(command: list[str | Path]) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise host.HostError(f"`{' '.join(map(str, command))}` failed: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return done.stdout
