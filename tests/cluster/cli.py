@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tests import programs
 from tests.cluster import clusters, host, images, machine, selfcheck
+from tests.cluster.waiting import TimedOut
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(clusters.cluster().kubeconfig)
             case "check":
                 selfcheck.check()
-    except (host.HostError, programs.BuildError) as error:
+    except (host.HostError, programs.BuildError, TimedOut, ChildProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -86,6 +86,11 @@ def address() -> str:
         return str(probe.getsockname()[0])
 
 
+def state_folder() -> Path:
+    """The folder of the cluster on this machine."""
+    return Path(os.environ.get("LOWTIDE_CLUSTER_DIR", "/var/lib/lowtide-test-cluster")).resolve()
+
+
 def run(*command: str | Path) -> str:
     """Run a program that must succeed; answers its output, raises HostError with what it said."""
     argv = [str(part) for part in command]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -31,7 +32,7 @@ RUST = "docker.io/library/rust:1.95-slim-bookworm"
 _BOOTSTRAP = "bookworm minbase 3"
 """What `_bootstrap` makes; to be changed with it."""
 _DOCUMENTS = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man")
-KEPT = 4
+KEPT = 8
 """How many builds of the project's image stay in the cache."""
 LAYERS = 200
 """How many cached layers may stay in buildah's storage; a build adds about ten, of 300 MB in all."""
@@ -289,7 +290,15 @@ def _storage() -> Path:
 
 
 def _buildah() -> list[str | Path]:
-    return ["buildah", "--root", _storage(), "--runroot", "/run/lowtide-buildah", "--storage-driver", "overlay"]
+    """The start of every buildah command: it runs in a mount namespace of its own, without the cluster's mounts.
+
+    Else a build that goes on while the cluster ends would keep copies of its mounts, and so its loop devices.
+    """
+    below = shlex.quote(str(host.state_folder()))
+    points = "$(awk '{print $5}' /proc/self/mountinfo)"
+    forget = f'for point in {points}; do case $point in {below}/*) umount --lazy "$point" 2>/dev/null;; esac; done'
+    apart = ["unshare", "--mount", "sh", "-c", f'{forget}; exec "$@"', "sh"]
+    return [*apart, "buildah", "--root", _storage(), "--runroot", "/run/lowtide-buildah", "--storage-driver", "overlay"]
 
 
 def _build(*arguments: str | Path) -> None:

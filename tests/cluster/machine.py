@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,18 +64,13 @@ class Machine:
         return found
 
 
-def state_folder() -> Path:
-    """The folder of the cluster on this machine."""
-    return Path(os.environ.get("LOWTIDE_CLUSTER_DIR", "/var/lib/lowtide-test-cluster")).resolve()
-
-
 def load() -> Machine | None:
     """The cluster that was recorded last, running or not; None where there is none."""
     try:
-        record: dict[str, Any] = json.loads((state_folder() / "state.json").read_text())
+        record: dict[str, Any] = json.loads((host.state_folder() / "state.json").read_text())
     except FileNotFoundError:
         return None
-    return Machine(state_folder(), record["address"], tuple(Process(**each) for each in record["processes"]))
+    return Machine(host.state_folder(), record["address"], tuple(Process(**each) for each in record["processes"]))
 
 
 @contextlib.contextmanager
@@ -101,23 +95,23 @@ def up() -> Machine:
             say(f"the cluster does not run well: {'; '.join(faults)}")
         host.check_kernel()
         with step("removing what an earlier cluster left"):
-            cleanup.remove(state_folder())
+            cleanup.remove(host.state_folder())
         try:
-            return _start(state_folder())
+            return _start(host.state_folder())
         except BaseException:
-            keep = state_folder().with_name(f"{state_folder().name}-failed-logs")
+            keep = host.state_folder().with_name(f"{host.state_folder().name}-failed-logs")
             with contextlib.suppress(OSError):
-                _save_logs(state_folder() / "logs", keep)
+                _save_logs(host.state_folder() / "logs", keep)
                 say(f"the cluster did not come up; its logs are in {keep}")
-            cleanup.remove(state_folder())
+            cleanup.remove(host.state_folder())
             raise
 
 
 def down() -> None:
     """Remove the cluster: no process, mount, loop device, interface, cgroup or rule of it stays."""
     with exclusive(), step("removing the cluster"):
-        cleanup.remove(state_folder())
-        if left := cleanup.leftovers(state_folder()):
+        cleanup.remove(host.state_folder())
+        if left := cleanup.leftovers(host.state_folder()):
             raise host.HostError(f"still there: {', '.join(left)}")
 
 

@@ -18,7 +18,7 @@ from tests.programs import say
 
 def check() -> None:
     """Run a pod, kill every process, come up again, run it again, go down. Raises HostError where anything is left."""
-    folder = machine.state_folder()
+    folder = host.state_folder()
     apps = images.apps()
     for crash in (True, False):
         running = machine.up()
