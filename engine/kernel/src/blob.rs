@@ -20,36 +20,56 @@ impl Opener {
 
     /// The plaintext of a blob, valid until the next call. `uncompressed_length` is 0 for a blob that is stored raw.
     pub fn open(&mut self, key: &Key, sealed: &[u8], id: &Id, uncompressed_length: u32) -> Result<&[u8]> {
-        let context = |e: Error| match e {
-            Error::Damaged(m) => Error::Damaged(format!("blob {id} is damaged: {m}")),
-            other => other,
-        };
-        key.unseal_into(sealed, &mut self.unsealed).map_err(context)?;
-        let plain = if uncompressed_length == 0 {
-            &self.unsealed
-        } else {
-            let expected = uncompressed_length as usize;
-            self.decompressor.decompress_into(&self.unsealed, expected, &mut self.plain).map_err(context)?;
-            if self.plain.len() != expected {
-                return Err(context(Error::damaged(format!(
-                    "it decompresses to {} bytes instead of {expected}",
-                    self.plain.len()
-                ))));
-            }
-            &self.plain
-        };
-        let found = sha256(plain);
-        if found != *id {
-            return Err(context(Error::damaged(format!("its content has the id {found}"))));
+        let mut plain = std::mem::take(&mut self.plain);
+        let decoded = self.decode(key, sealed, id, uncompressed_length, &mut plain);
+        self.plain = plain;
+        decoded?;
+        check(id, &sha256(&self.plain))?;
+        Ok(&self.plain)
+    }
+
+    /// As `open`, into a buffer of the caller's, who has to `check` the content's id.
+    pub fn decode(
+        &mut self,
+        key: &Key,
+        sealed: &[u8],
+        id: &Id,
+        uncompressed_length: u32,
+        plain: &mut Vec<u8>,
+    ) -> Result<()> {
+        if uncompressed_length == 0 {
+            return key.unseal_into(sealed, plain).map_err(|e| of_blob(id, e));
         }
-        Ok(plain)
+        key.unseal_into(sealed, &mut self.unsealed).map_err(|e| of_blob(id, e))?;
+        let expected = uncompressed_length as usize;
+        self.decompressor.decompress_into(&self.unsealed, expected, plain).map_err(|e| of_blob(id, e))?;
+        if plain.len() != expected {
+            let found = plain.len();
+            return Err(of_blob(id, Error::damaged(format!("it decompresses to {found} bytes instead of {expected}"))));
+        }
+        Ok(())
     }
 
     /// As `open`, but hands the plaintext over.
     pub fn open_owned(&mut self, key: &Key, sealed: &[u8], id: &Id, uncompressed_length: u32) -> Result<Vec<u8>> {
         self.open(key, sealed, id, uncompressed_length)?;
-        Ok(std::mem::take(if uncompressed_length == 0 { &mut self.unsealed } else { &mut self.plain }))
+        Ok(std::mem::take(&mut self.plain))
     }
+}
+
+fn of_blob(id: &Id, error: Error) -> Error {
+    match error {
+        Error::Damaged(why) => Error::Damaged(format!("blob {id} is damaged: {why}")),
+        other => other,
+    }
+}
+
+/// Whether a blob's content has the id that it must have.
+pub fn check(id: &Id, found: &Id) -> Result<()> {
+    if id == found {
+        return Ok(());
+    }
+    Err(of_blob(id, Error::damaged(format!("its content has the id {found}"))))
 }
 
 pub fn open_blob(key: &Key, sealed: &[u8], id: &Id, uncompressed_length: u32) -> Result<Vec<u8>> {

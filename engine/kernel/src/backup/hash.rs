@@ -1,15 +1,16 @@
 //! Hashing chunks and storing them.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::Shared;
 use super::read::{Batch, Piece};
-use super::save::Saver;
+use super::save::{Saver, Scratch, Sealed};
 use crate::chunker::MIN_SIZE;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::BlobKind;
-use crate::sha::sha256;
+use crate::sha::{sha256, sha256_each};
 
 static ZEROS: [u8; MIN_SIZE] = [0; MIN_SIZE];
 
@@ -19,21 +20,69 @@ fn zeros_id() -> Id {
     *KNOWN.get_or_init(|| sha256(&ZEROS))
 }
 
-fn identify(plain: &[u8]) -> Id {
-    // Comparing is many times faster than hashing, and on anything else ends at the first bytes.
-    if plain.len() == MIN_SIZE && plain == ZEROS { zeros_id() } else { sha256(plain) }
+/// Whether a chunk is that of zeros: comparing is many times faster than hashing, and on anything else ends at the first bytes.
+fn is_zeros(plain: &[u8]) -> bool {
+    plain.len() == MIN_SIZE && plain == ZEROS
+}
+
+/// A thread's work on batches. What a batch sealed is verified together with the next batch's hashing, because several messages are
+/// hashed faster than one.
+struct Hasher<'a> {
+    shared: &'a Shared<'a>,
+    saver: &'a Saver<'a>,
+    scratch: Scratch,
+    unverified: Vec<Sealed>,
 }
 
 /// Works on batches until there are no more.
 pub fn run(shared: &Shared<'_>, saver: &Saver<'_>) -> Result<()> {
-    let mut scratch = saver.scratch()?;
-    while let Some(Batch { buffer, pieces }) = shared.batches.pop()? {
-        for Piece { start, end, file, place } in pieces {
-            let plain = if start == end { &ZEROS[..] } else { &buffer[start..end] };
-            let id = identify(plain);
-            saver.save(&mut scratch, BlobKind::Data, id, plain)?;
-            file.assembly.chunk_done(place, id);
-        }
+    let mut hasher = Hasher { shared, saver, scratch: saver.scratch()?, unverified: Vec::new() };
+    while let Some(batch) = hasher.next()? {
+        hasher.batch(batch)?;
     }
-    Ok(())
+    hasher.hash(&[]).map(|_| ())
+}
+
+impl Hasher<'_> {
+    /// The next batch; before waiting for it, what is unverified is done.
+    fn next(&mut self) -> Result<Option<Batch>> {
+        if let Some(batch) = self.shared.batches.pop_within(Duration::ZERO)? {
+            return Ok(Some(batch));
+        }
+        self.hash(&[])?;
+        self.shared.batches.pop()
+    }
+
+    /// Hashes these messages, and with them what is unverified, which is then packed.
+    fn hash(&mut self, messages: &[&[u8]]) -> Result<Vec<Id>> {
+        let unverified = std::mem::take(&mut self.unverified);
+        let mut all: Vec<&[u8]> = unverified.iter().filter_map(Sealed::opened).collect();
+        let verified = all.len();
+        all.extend_from_slice(messages);
+        let mut ids = sha256_each(&all);
+        let asked_for = ids.split_off(verified);
+        let mut found = ids.into_iter();
+        for sealed in unverified {
+            let id = if sealed.opened().is_some() { found.next() } else { None };
+            self.saver.pack(&mut self.scratch, sealed, id)?;
+        }
+        Ok(asked_for)
+    }
+
+    fn batch(&mut self, Batch { buffer, pieces }: Batch) -> Result<()> {
+        let content =
+            |piece: &Piece| if piece.start == piece.end { &ZEROS[..] } else { &buffer[piece.start..piece.end] };
+        let plain: Vec<(Piece, &[u8])> =
+            pieces.into_iter().map(|piece| (content(&piece), piece)).map(|(c, p)| (p, c)).collect();
+        let zeros: Vec<bool> = plain.iter().map(|(_, content)| is_zeros(content)).collect();
+        let messages: Vec<&[u8]> = plain.iter().zip(&zeros).filter(|(_, z)| !**z).map(|((_, c), _)| *c).collect();
+        let mut ids = self.hash(&messages)?.into_iter();
+        for ((piece, content), zeros) in plain.iter().zip(zeros) {
+            let id = if zeros { Some(zeros_id()) } else { ids.next() };
+            let id = id.ok_or_else(|| Error::system("a chunk was not hashed, which is a bug"))?;
+            self.unverified.extend(self.saver.seal(&mut self.scratch, BlobKind::Data, id, content)?);
+            piece.file.assembly.chunk_done(piece.place, id);
+        }
+        Ok(())
+    }
 }

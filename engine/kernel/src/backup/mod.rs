@@ -45,7 +45,7 @@ impl Compression {
     fn level(self) -> i32 {
         match self {
             Self::Fastest => 1,
-            Self::Off | Self::Auto => 3,
+            Self::Off | Self::Auto => 2,
             Self::Better => 6,
             Self::Max => 12,
         }

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::ledger::Ledger;
 use super::packer::Packers;
-use crate::blob::Opener;
+use crate::blob::{self, Opener};
 use crate::codec::Compressor;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::BlobKind;
 use crate::seal::{Key, OVERHEAD};
+use crate::sha::sha256;
 
 pub struct Saver<'a> {
     pub key: &'a Key,
@@ -37,8 +38,34 @@ pub struct Counts {
 pub struct Scratch {
     compressor: Option<Compressor>,
     compressed: Vec<u8>,
-    sealed: Vec<u8>,
     opener: Opener,
+    spare: Vec<[Vec<u8>; 2]>,
+}
+
+/// A sealed blob on its way into a pack.
+pub struct Sealed {
+    kind: BlobKind,
+    id: Id,
+    uncompressed_length: u32,
+    bytes: Vec<u8>,
+    /// What came out when it was opened again: to be hashed. None where nothing is verified.
+    opened: Option<Vec<u8>>,
+}
+
+impl Sealed {
+    /// What must be hashed before the blob may be packed.
+    pub fn opened(&self) -> Option<&[u8]> {
+        self.opened.as_deref()
+    }
+}
+
+fn distrust(error: Error) -> Error {
+    match error {
+        Error::Damaged(why) => Error::Damaged(format!(
+            "what was sealed does not open again, so this machine's memory or processor can't be trusted: {why}"
+        )),
+        other => other,
+    }
 }
 
 impl Saver<'_> {
@@ -46,29 +73,17 @@ impl Saver<'_> {
         Ok(Scratch {
             compressor: self.level.map(Compressor::new).transpose()?,
             compressed: Vec::new(),
-            sealed: Vec::new(),
             opener: Opener::new()?,
+            spare: Vec::new(),
         })
     }
 
     /// Stores a blob unless it is known.
     pub fn save(&self, scratch: &mut Scratch, kind: BlobKind, id: Id, plain: &[u8]) -> Result<()> {
-        if !self.ledger.claim(kind, id) {
-            return Ok(());
+        match self.seal(scratch, kind, id, plain)? {
+            Some(sealed) => self.hash_and_pack(scratch, sealed),
+            None => Ok(()),
         }
-        let Scratch { compressor, compressed, .. } = scratch;
-        let mut packed = false;
-        if let Some(compressor) = compressor.as_mut().filter(|_| self.compress_data || kind == BlobKind::Tree)
-            && !plain.is_empty()
-        {
-            compressor.compress_into(plain, compressed)?;
-            packed = compressed.len() < plain.len();
-        }
-        let length = if packed { plain.len() } else { 0 };
-        let stored = std::mem::take(compressed);
-        let result = self.seal_and_pack(scratch, kind, id, if packed { &stored } else { plain }, length, plain.len());
-        scratch.compressed = stored;
-        result
     }
 
     /// Stores a blob that was claimed and compressed already.
@@ -81,10 +96,32 @@ impl Saver<'_> {
         plain: u64,
     ) -> Result<()> {
         let length = usize::try_from(plain).map_err(|_| Error::system(format!("blob {id} is too long")))?;
-        self.seal_and_pack(scratch, kind, id, frame, length, length)
+        match self.seal_stored(scratch, kind, id, frame, length, length)? {
+            Some(sealed) => self.hash_and_pack(scratch, sealed),
+            None => Ok(()),
+        }
     }
 
-    fn seal_and_pack(
+    /// Claims, compresses, seals and opens again; None for a blob that is known, and in a dry run.
+    pub fn seal(&self, scratch: &mut Scratch, kind: BlobKind, id: Id, plain: &[u8]) -> Result<Option<Sealed>> {
+        if !self.ledger.claim(kind, id) {
+            return Ok(None);
+        }
+        let mut compressed = std::mem::take(&mut scratch.compressed);
+        let mut packed = false;
+        if let Some(compressor) = scratch.compressor.as_mut().filter(|_| self.compress_data || kind == BlobKind::Tree)
+            && !plain.is_empty()
+        {
+            compressor.compress_into(plain, &mut compressed)?;
+            packed = compressed.len() < plain.len();
+        }
+        let (stored, length) = if packed { (&compressed[..], plain.len()) } else { (plain, 0) };
+        let sealed = self.seal_stored(scratch, kind, id, stored, length, plain.len());
+        scratch.compressed = compressed;
+        sealed
+    }
+
+    fn seal_stored(
         &self,
         scratch: &mut Scratch,
         kind: BlobKind,
@@ -92,23 +129,83 @@ impl Saver<'_> {
         stored: &[u8],
         uncompressed_length: usize,
         plain_length: usize,
-    ) -> Result<()> {
-        let length = u32::try_from(uncompressed_length)
+    ) -> Result<Option<Sealed>> {
+        let uncompressed_length = u32::try_from(uncompressed_length)
             .map_err(|_| Error::system(format!("blob {id} is too long for a pack")))?;
         let Counts { data_blobs, tree_blobs, added, added_packed } = &self.counts;
         if kind == BlobKind::Data { data_blobs } else { tree_blobs }.fetch_add(1, Relaxed);
         added.fetch_add(plain_length as u64, Relaxed);
         added_packed.fetch_add((stored.len() + OVERHEAD) as u64, Relaxed);
         if self.dry_run {
-            return Ok(());
+            return Ok(None);
         }
-        scratch.sealed.clear();
-        self.key.seal_into(stored, &mut scratch.sealed)?;
+        let [mut bytes, mut opened] = scratch.spare.pop().unwrap_or_default();
+        bytes.clear();
+        self.key.seal_into(stored, &mut bytes)?;
         if self.verify {
-            scratch.opener.open(self.key, &scratch.sealed, &id, length).map_err(|e| {
-                Error::damaged(format!("what was sealed does not open again, so this machine can't be trusted: {e}"))
-            })?;
+            scratch.opener.decode(self.key, &bytes, &id, uncompressed_length, &mut opened).map_err(distrust)?;
         }
-        self.packers.add(kind, id, &scratch.sealed, length)
+        let opened = self.verify.then_some(opened);
+        Ok(Some(Sealed { kind, id, uncompressed_length, bytes, opened }))
+    }
+
+    fn hash_and_pack(&self, scratch: &mut Scratch, sealed: Sealed) -> Result<()> {
+        let found = sealed.opened().map(sha256);
+        self.pack(scratch, sealed, found)
+    }
+
+    /// Packs a sealed blob; `found` is the hash of what it opened to, which must be its id.
+    pub fn pack(&self, scratch: &mut Scratch, sealed: Sealed, found: Option<Id>) -> Result<()> {
+        if self.verify {
+            let found = found.ok_or_else(|| Error::system("a sealed blob was not verified, which is a bug"))?;
+            blob::check(&sealed.id, &found).map_err(distrust)?;
+        }
+        self.packers.add(sealed.kind, sealed.id, &sealed.bytes, sealed.uncompressed_length)?;
+        // A batch is a few large blobs or many small ones: large buffers must not gather under small blobs.
+        if scratch.spare.len() < 4 || sealed.bytes.capacity() <= 16 << 10 {
+            scratch.spare.push([sealed.bytes, sealed.opened.unwrap_or_default()]);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::index::Index;
+    use crate::run::{Event, Outcome, start};
+
+    #[test]
+    fn what_does_not_open_to_its_id_is_never_packed() {
+        let core = start("test", |core| {
+            let key = Key::new(&[1; 32], &[2; 16], &[3; 16])?;
+            let ledger = Ledger::new(Arc::new(Index::new()), 32, Duration::from_secs(100));
+            let packers = Packers::new(core, &key, &ledger, 4 << 20);
+            let saver = Saver {
+                key: &key,
+                ledger: &ledger,
+                packers: &packers,
+                level: Some(3),
+                compress_data: true,
+                verify: true,
+                dry_run: false,
+                counts: Counts::default(),
+            };
+            let mut scratch = saver.scratch()?;
+            let wrong = sha256(b"other text");
+            saver.save(&mut scratch, BlobKind::Data, wrong, b"some text some text some text")?;
+            Ok(Outcome::default())
+        })
+        .unwrap();
+        let error = loop {
+            match core.next(Duration::from_secs(60)) {
+                Ok(event) => assert!(!matches!(event, Some(Event::PackReady { .. } | Event::Finished(_)))),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Damaged(why) if why.contains("can't be trusted")));
     }
 }

@@ -1,11 +1,17 @@
 //! restic's content-defined chunker (restic-format 1.12).
 //!
 //! Whether a cut is allowed after a byte depends on the 64 bytes up to it and on nothing else. So finding candidates is one thing
-//! (`Tables::first`), and choosing among them with minimum and maximum size another (`Chunker::cut`). The first `MIN_SIZE` - 64
+//! (`Chunker::first`), and choosing among them with minimum and maximum size another (`Chunker::cut`). The first `MIN_SIZE` - 64
 //! bytes of a chunk are never looked at.
 
+#[cfg(target_arch = "x86_64")]
+mod sliced;
+mod tables;
+
+use tables::Tables;
+
 use crate::error::{Error, Result};
-use crate::polynomial::{DEGREE, degree, is_irreducible, modulo};
+use crate::polynomial::{DEGREE, degree, is_irreducible};
 
 pub const WINDOW: usize = 64;
 pub const MIN_SIZE: usize = 512 << 10;
@@ -16,47 +22,8 @@ const MASK: u64 = (1 << 20) - 1;
 #[derive(Clone)]
 pub struct Chunker {
     tables: Box<Tables>,
-}
-
-#[derive(Clone)]
-struct Tables {
-    /// b·x^(8·64) mod P: takes the byte that leaves the window out after the shift.
-    out: [u64; 256],
-    /// (t·x^53 mod P) | t << 53: reduces what the shift pushed beyond degree 52.
-    reduce: [u64; 256],
-}
-
-impl Tables {
-    fn new(polynomial: u64) -> Self {
-        let mut out = [0; 256];
-        let mut reduce = [0; 256];
-        for b in 0..256u64 {
-            out[b as usize] = (0..WINDOW).fold(b, |h, _| modulo(h << 8, polynomial));
-            reduce[b as usize] = modulo(b << DEGREE, polynomial) | b << DEGREE;
-        }
-        Self { out, reduce }
-    }
-
-    #[inline]
-    fn push(&self, digest: u64, byte: u8) -> u64 {
-        ((digest << 8) | u64::from(byte)) ^ self.reduce[(digest >> (DEGREE - 8)) as usize & 255]
-    }
-
-    /// The first n in from..=to such that a cut is allowed after `data[..n]`; `from` is at least `WINDOW`.
-    fn first(&self, data: &[u8], from: usize, to: usize) -> Option<usize> {
-        let mut digest = data[from - WINDOW..from].iter().fold(0, |d, b| self.push(d, *b));
-        if digest & MASK == 0 {
-            return Some(from);
-        }
-        let leaving = &data[from - WINDOW..to - WINDOW];
-        for (i, (new, old)) in data[from..to].iter().zip(leaving).enumerate() {
-            digest = self.push(digest, *new) ^ self.out[usize::from(*old)];
-            if digest & MASK == 0 {
-                return Some(from + i + 1);
-            }
-        }
-        None
-    }
+    #[cfg(target_arch = "x86_64")]
+    sliced: Option<sliced::Sliced>,
 }
 
 impl Chunker {
@@ -66,7 +33,23 @@ impl Chunker {
                 "the chunker's polynomial {polynomial:x} is not an irreducible one of degree {DEGREE}"
             )));
         }
-        Ok(Self { tables: Box::new(Tables::new(polynomial)) })
+        Ok(Self {
+            tables: Box::new(Tables::new(polynomial)),
+            #[cfg(target_arch = "x86_64")]
+            sliced: sliced::Sliced::new(polynomial),
+        })
+    }
+
+    /// The first n in from..=to such that a cut is allowed after `data[..n]`, by the quickest way that this processor has.
+    fn first(&self, data: &[u8], from: usize, to: usize) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(sliced) = &self.sliced {
+            return match sliced.first(data, from, to) {
+                Ok(found) => Some(found),
+                Err(unseen) => self.tables.first(data, unseen, to),
+            };
+        }
+        self.tables.first_by_lanes(data, from, to)
     }
 
     /// The length of the first chunk of `data`, which starts where a chunk starts; None where more of the file must be seen.
@@ -74,7 +57,7 @@ impl Chunker {
     pub fn cut(&self, data: &[u8], seen: usize) -> Option<usize> {
         let from = MIN_SIZE.max(seen + 1);
         let to = data.len().min(MAX_SIZE);
-        let found = if from <= to { self.tables.first(data, from, to) } else { None };
+        let found = if from <= to { self.first(data, from, to) } else { None };
         found.or((to == MAX_SIZE).then_some(MAX_SIZE))
     }
 
@@ -93,6 +76,7 @@ impl Chunker {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::polynomial::modulo;
     use crate::sha::sha256;
 
     pub const POLYNOMIAL: u64 = 0x3D_A335_8B4D_C173;
@@ -184,5 +168,29 @@ pub mod tests {
         assert!(Chunker::new(0).is_err());
         assert!(Chunker::new(POLYNOMIAL ^ 2).is_err());
         assert!(Chunker::new(0b1011).is_err());
+    }
+
+    /// Data with many candidates and with few, at all alignments of start and end to lanes and blocks.
+    #[test]
+    fn every_way_finds_what_the_plain_one_finds() {
+        let chunker = Chunker::new(POLYNOMIAL).unwrap();
+        let mut data = noise(3 << 20, 99);
+        data[200_000..200_100].fill(0);
+        data[1_500_000..1_600_000].fill(0);
+        data[1_800_000..1_900_000].iter_mut().enumerate().for_each(|(i, b)| *b = (i % 3) as u8);
+        let mut froms: Vec<usize> = vec![65, 66, 127, 128, 129, 4096, 69_000, 131_071, 199_999, 200_064, 200_065];
+        let mut random = 1u64;
+        for _ in 0..60 {
+            random = (random * 48_271) % 2_147_483_647;
+            froms.push(65 + random as usize % (data.len() - 65));
+        }
+        for from in froms {
+            for length in [0, 1, 63, 64, 65, 4095, 4096, 4097, 69_632, 69_633, 150_000, 1 << 20] {
+                let to = (from + length).min(data.len());
+                let expected = chunker.tables.first(&data, from, to);
+                assert_eq!(chunker.tables.first_by_lanes(&data, from, to), expected, "lanes {from} {to}");
+                assert_eq!(chunker.first(&data, from, to), expected, "quickest {from} {to}");
+            }
+        }
     }
 }

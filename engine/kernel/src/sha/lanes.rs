@@ -1,0 +1,177 @@
+//! SHA-256 of several messages by the processor's SHA instructions, two at a time.
+//!
+//! Each of these instructions waits for the one before it, so that one message leaves the processor idle half of the time. Two
+//! messages that take turns fill it.
+
+use std::arch::x86_64::*;
+
+use crate::id::Id;
+
+const BLOCK: usize = 64;
+const LANES: usize = 2;
+
+/// The rounds' constants (FIPS 180-4, 4.2.2).
+#[repr(align(16))]
+struct Constants([u32; 64]);
+
+static K: Constants = Constants([
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98,
+    0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
+    0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8,
+    0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13,
+    0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819,
+    0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a,
+    0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
+    0xc67178f2,
+]);
+
+/// The state before the first block (5.3.3), as the instructions want it: F E B A and H G D C from the lowest word on.
+const START: [[u32; 4]; 2] =
+    [[0x9b05688c, 0x510e527f, 0xbb67ae85, 0x6a09e667], [0x5be0cd19, 0x1f83d9ab, 0xa54ff53a, 0x3c6ef372]];
+
+/// Whether this processor has the instructions.
+pub fn available() -> bool {
+    is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1")
+}
+
+/// One message on its way.
+struct Lane<'m> {
+    number: usize,
+    state: [__m128i; 2],
+    rest: &'m [u8],
+    /// The last bytes and the padding: one or two blocks.
+    end: [u8; 2 * BLOCK],
+    /// How far `end` was worked on; None before the whole blocks are done.
+    at: Option<usize>,
+    end_length: usize,
+}
+
+impl<'m> Lane<'m> {
+    #[target_feature(enable = "sse2")]
+    fn new(number: usize, message: &'m [u8]) -> Self {
+        let tail = &message[message.len() / BLOCK * BLOCK..];
+        let mut end = [0; 2 * BLOCK];
+        end[..tail.len()].copy_from_slice(tail);
+        end[tail.len()] = 0x80;
+        let end_length = if tail.len() < BLOCK - 8 { BLOCK } else { 2 * BLOCK };
+        end[end_length - 8..end_length].copy_from_slice(&(message.len() as u64 * 8).to_be_bytes());
+        // SAFETY: the constants are four words each.
+        let state = START.map(|words| unsafe { _mm_loadu_si128(words.as_ptr().cast()) });
+        let rest = &message[..message.len() - tail.len()];
+        Self { number, state, rest, end, at: if rest.is_empty() { Some(0) } else { None }, end_length }
+    }
+
+    /// The blocks that come next.
+    fn next(&self) -> &[u8] {
+        match self.at {
+            None => self.rest,
+            Some(at) => &self.end[at..self.end_length],
+        }
+    }
+
+    /// So many bytes were worked on; whether that was all.
+    fn advance(&mut self, bytes: usize) -> bool {
+        match &mut self.at {
+            None => {
+                self.rest = &self.rest[bytes..];
+                if self.rest.is_empty() {
+                    self.at = Some(0);
+                }
+                false
+            }
+            Some(at) => {
+                *at += bytes;
+                *at == self.end_length
+            }
+        }
+    }
+
+    #[target_feature(enable = "sse2")]
+    fn digest(&self) -> Id {
+        let mut words = [[0u32; 4]; 2];
+        for (out, state) in words.iter_mut().zip(&self.state) {
+            // SAFETY: four words are written to four words.
+            unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), *state) };
+        }
+        let [[f, e, b, a], [h, g, d, c]] = words;
+        let mut digest = [0; 32];
+        for (out, word) in digest.chunks_exact_mut(4).zip([a, b, c, d, e, f, g, h]) {
+            out.copy_from_slice(&word.to_be_bytes());
+        }
+        Id(digest)
+    }
+}
+
+/// The digests of all messages, in their order.
+///
+/// # Safety
+/// `available` was true.
+#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+pub unsafe fn each(messages: &[&[u8]]) -> Vec<Id> {
+    let mut digests = vec![Id([0; 32]); messages.len()];
+    let mut waiting = messages.iter().enumerate();
+    let mut lanes: Vec<Lane> = Vec::with_capacity(LANES);
+    loop {
+        while lanes.len() < LANES {
+            let Some((number, message)) = waiting.next() else { break };
+            lanes.push(Lane::new(number, message));
+        }
+        let Some(bytes) = lanes.iter().map(|l| l.next().len()).min() else { return digests };
+        if let [one, two] = &mut lanes[..] {
+            let mut states = [one.state, two.state];
+            blocks(&mut states, [&one.next()[..bytes], &two.next()[..bytes]]);
+            [one.state, two.state] = states;
+        } else {
+            let mut states = [lanes[0].state];
+            blocks(&mut states, [&lanes[0].next()[..bytes]]);
+            [lanes[0].state] = states;
+        }
+        for i in (0..lanes.len()).rev() {
+            if lanes[i].advance(bytes) {
+                digests[lanes[i].number] = lanes[i].digest();
+                lanes.swap_remove(i);
+            }
+        }
+    }
+}
+
+/// Works on as many blocks as the data have, which are of one length.
+#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+fn blocks<const N: usize>(states: &mut [[__m128i; 2]; N], data: [&[u8]; N]) {
+    let big_endian = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
+    let mut a: [__m128i; N] = states.map(|s| s[0]);
+    let mut c: [__m128i; N] = states.map(|s| s[1]);
+    let mut streams = data.map(|d| d.chunks_exact(BLOCK));
+    'blocks: loop {
+        let (before_a, before_c) = (a, c);
+        let mut m = [[_mm_setzero_si128(); 4]; N];
+        for l in 0..N {
+            let Some(block) = streams[l].next() else { break 'blocks };
+            for (i, part) in block.chunks_exact(16).enumerate() {
+                // SAFETY: the part has 16 bytes.
+                m[l][i] = _mm_shuffle_epi8(unsafe { _mm_loadu_si128(part.as_ptr().cast()) }, big_endian);
+            }
+        }
+        for g in 0..16 {
+            // SAFETY: the constants are 16 times four aligned words.
+            let k = unsafe { _mm_load_si128(K.0.as_ptr().add(4 * g).cast()) };
+            for l in 0..N {
+                let w = _mm_add_epi32(m[l][g % 4], k);
+                c[l] = _mm_sha256rnds2_epu32(c[l], a[l], w);
+                a[l] = _mm_sha256rnds2_epu32(a[l], c[l], _mm_shuffle_epi32::<0x0e>(w));
+                if g < 12 {
+                    let t = _mm_sha256msg1_epu32(m[l][g % 4], m[l][(g + 1) % 4]);
+                    let t = _mm_add_epi32(t, _mm_alignr_epi8::<4>(m[l][(g + 3) % 4], m[l][(g + 2) % 4]));
+                    m[l][g % 4] = _mm_sha256msg2_epu32(t, m[l][(g + 3) % 4]);
+                }
+            }
+        }
+        for l in 0..N {
+            a[l] = _mm_add_epi32(a[l], before_a[l]);
+            c[l] = _mm_add_epi32(c[l], before_c[l]);
+        }
+    }
+    for l in 0..N {
+        states[l] = [a[l], c[l]];
+    }
+}
