@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from lowtide_operator.cluster import kinds
+from tests.cluster import clusters
 from tests.cluster.controlplane import control_plane
 from tests.cluster.waiting import wait_for
+from tests.demo.install import install, repository_secret
 from tests.integration.operator_world.world import World, world
+from tests.s3 import s3_server
 
 POLICIES = 500
+NAMESPACE = "lowtide-bench"
 MEGABYTE = 1024 * 1024
 SETTLE_SECONDS = 10.0
 
@@ -28,31 +32,31 @@ def memory() -> dict[str, float]:
     with (
         control_plane() as plane,
         tempfile.TemporaryDirectory(prefix="lowtide-bench-") as folder,
-        world(plane, Path(folder)) as shop,
+        world(plane, Path(folder)) as made,
     ):
-        shop.operator.start()
+        made.operator.start()
         time.sleep(SETTLE_SECONDS)
-        rest = shop.operator.rss()
+        rest = made.operator.rss()
         for number in range(POLICIES):
-            shop.policy(f"policy-{number:03}", schedule=f"{number % 60} 2 * * *")
+            made.policy(f"policy-{number:03}", schedule=f"{number % 60} 2 * * *")
         began = time.monotonic()
         wait_for(
-            "all policies are Ready", lambda: ready(shop) == POLICIES, within=300, every=1, seen=shop.operator.tail
+            "all policies are Ready", lambda: ready(made) == POLICIES, within=300, every=1, seen=made.operator.tail
         )
         seconds = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         return {
             "rss at rest, MB": rest / MEGABYTE,
-            f"rss with {POLICIES} policies, MB": shop.operator.rss() / MEGABYTE,
+            f"rss with {POLICIES} policies, MB": made.operator.rss() / MEGABYTE,
             f"from the last of {POLICIES} policies to all Ready, s": seconds,
         }
 
 
-def ready(shop: World) -> int:
+def ready(world: World) -> int:
     """How many policies are Ready."""
     return sum(
         any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions(policy))
-        for policy in shop.api.list(kinds.BACKUP_POLICY, shop.namespace)
+        for policy in world.api.list(kinds.BACKUP_POLICY, world.namespace)
     )
 
 
@@ -83,12 +87,84 @@ def steps_of(body: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def steps() -> dict[str, float]:
+    """The steps of two Snapshots of one 10 MB volume, the second of what is stored already, on a real cluster."""
+    kube = clusters.cluster()
+    kubectl = kube.kubectl
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s", timeout=150)
+    kubectl("create", "namespace", NAMESPACE)
+    found: dict[str, float] = {}
+    with s3_server(address=kube.address) as s3:
+        install(kube, namespaces=[NAMESPACE])
+        secret = repository_secret("repository", s3.repository("bench"), "a password for the bench", s3.environment)
+        kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=secret)
+        kubectl.apply(*shop(kube), namespace=NAMESPACE)
+        kubectl("-n", NAMESPACE, "rollout", "status", "deployment/web", "--timeout=120s", timeout=150)
+        write = ["sh", "-c", "head -c 10000000 /dev/urandom > /data/file && sync"]
+        kubectl("-n", NAMESPACE, "exec", "deployment/web", "--", *write)
+        for name in ("first", "second"):
+            kubectl.apply(ours("Snapshot", name, {"policyName": "bench"}), namespace=NAMESPACE)
+            body = wait_for(f"Snapshot {name} has ended", lambda of=name: ended(kube, of), within=180, every=0.2)  # type: ignore[misc]
+            reason = next(entry["reason"] for entry in conditions(body) if entry["type"] == "Ready")
+            if reason != "Complete":
+                raise AssertionError(f"Snapshot {name} ended as {reason}: {body['status']}")
+            found |= {f"{name}: {what}": value for what, value in steps_of(body).items()}
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    return found
+
+
+def ended(kube: clusters.Cluster, name: str) -> dict[str, Any] | None:
+    """The Snapshot, once it has ended."""
+    body: dict[str, Any] = kube.kubectl.get("snapshots.lowtide.dev", name, "-n", NAMESPACE)
+    return body if (body.get("status") or {}).get("endTime") else None
+
+
+def ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """An object of ours."""
+    return {"apiVersion": "lowtide.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def shop(kube: clusters.Cluster) -> list[dict[str, Any]]:
+    """A Deployment with one volume, and its policy."""
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": kube.storage_class,
+        "resources": {"requests": {"storage": "64Mi"}},
+    }
+    pod = {
+        "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
+        "terminationGracePeriodSeconds": 1,
+        "containers": [
+            {
+                "name": "web",
+                "image": kube.images.apps,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["sleep", "infinity"],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            }
+        ],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": pod}
+    deployment = {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template}
+    policy = {
+        "repository": {"secretName": "repository"},
+        "volumes": {"claims": ["data"]},
+        "capture": {"method": "Direct"},
+    }
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": claim},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": deployment},
+        ours("BackupPolicy", "bench", policy),
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """Measure what is named (default: memory), and print it."""
     for name in arguments or ["memory"]:
-        measure = {"memory": memory}.get(name)
+        measure = {"memory": memory, "steps": steps}.get(name)
         if measure is None:
-            print(f"no such measurement: {name}; there is memory", file=sys.stderr)
+            print(f"no such measurement: {name}; there are memory and steps", file=sys.stderr)
             return 2
         for what, value in measure().items():
             print(f"{what:58} {value:8.1f}", flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.kinds import Kind
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.movers import Play, failure
@@ -123,3 +124,24 @@ def test_a_restore_that_fails_is_rolled_back_from_a_snapshot_that_no_verdict_nam
     assert "--allow-partial" not in tried
     assert rolled_back[1] == f"{volume['safetySnapshotId']}:/volumes/db-data"
     assert {"--delete", "--allow-partial"} <= set(rolled_back)
+
+
+def test_a_quota_that_refuses_movers_is_said_tried_again_slowly_and_stops_nothing(shop: World) -> None:
+    quota = {"metadata": {"name": "none", "namespace": shop.namespace}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    shop.api.create(QUOTA, quota)
+    wait_for("the quota counts", lambda: shop.api.get(QUOTA, shop.namespace, "none")["status"].get("used"), within=60)  # type: ignore[index]
+    before = shop.pods()
+    shop.policy()
+    shop.snapshot()
+    wait_for(
+        "it is said", lambda: shop.condition(kinds.SNAPSHOT, "first").get("reason") == "Forbidden", within=PATIENCE
+    )
+    assert "exceeded quota" in shop.condition(kinds.SNAPSHOT, "first")["message"]
+    shop.api.delete(QUOTA, shop.namespace, "none")
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    refused = shop.operator.text().count("exceeded quota")
+    assert refused <= 8, f"{refused} attempts in a few seconds: what the attempts write must not wake the next one"
+    assert before.isdisjoint(shop.pods()), "the run itself stopped the workloads, once"
+
+
+QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")

@@ -60,6 +60,8 @@ def from_status(status: int, reason: str, message: str, what: str) -> ClusterErr
         return AlreadyExists(text) if reason == "AlreadyExists" else Conflict(text)
     if status == 403:
         return Forbidden(text, hint="Check the operator's role, and quotas and admission policies of the namespace.")
+    if status == 422 and "metadata.uid" in message:
+        return Conflict(text)  # a patch that names the uid of an object whose place another has taken
     if status in (401, 408, 410, 429) or status >= 500:
         return Unreachable(text)
     return Rejected(text)

@@ -156,7 +156,7 @@ class KubernetesCluster:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
-        seconds: float = REQUEST_SECONDS,
+        seconds: float | None = None,
     ) -> bytes:
         """One request and its whole answer. Raises what Cluster promises."""
         try:
@@ -173,7 +173,7 @@ class KubernetesCluster:
                 url,
                 header_params=headers,
                 body=content,
-                _request_timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+                _request_timeout=aiohttp.ClientTimeout(total=seconds or REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
             )
             data: bytes = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

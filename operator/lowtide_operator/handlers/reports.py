@@ -15,7 +15,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.connection import load_credentials
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_LABEL
-from lowtide_operator.reconcile.inbox import Inbox
+from lowtide_operator.reconcile.inbox import Inbox, Seen
 from lowtide_operator.reconcile.keys import Subject
 
 CHILDREN = f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}"
@@ -31,9 +31,9 @@ def build_registry(inbox: Inbox, loop: asyncio.AbstractEventLoop) -> kopf.Operat
     """All handlers. They run on kopf's loop and speak to the inbox on `loop`."""
     registry = kopf.OperatorRegistry()
 
-    def tell(report: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    def tell(report: Callable[..., None], *args: Any) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: report(*args, **kwargs))
+            loop.call_soon_threadsafe(report, *args)
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -49,16 +49,16 @@ def build_registry(inbox: Inbox, loop: asyncio.AbstractEventLoop) -> kopf.Operat
         )
 
     @kopf.on.event(*_where(kinds.BACKUP_POLICY), registry=registry)
-    async def policy(meta: kopf.Meta, **_: Any) -> None:
-        tell(inbox.policy, meta["namespace"], meta["name"], meta["resourceVersion"])
+    async def policy(event: kopf.RawEvent, meta: kopf.Meta, **_: Any) -> None:
+        tell(inbox.policy, _seen(event, meta))
 
     @kopf.on.event(*_where(kinds.SNAPSHOT), registry=registry)
     async def snapshot(event: kopf.RawEvent, meta: kopf.Meta, spec: kopf.Spec, **_: Any) -> None:
-        tell(inbox.run, Subject.SNAPSHOT, *_identity(meta), spec.get("policyName", ""), gone=_gone(event))
+        tell(inbox.run, Subject.SNAPSHOT, _seen(event, meta), spec.get("policyName", ""))
 
     @kopf.on.event(*_where(kinds.RESTORE), registry=registry)
     async def restore(event: kopf.RawEvent, meta: kopf.Meta, **_: Any) -> None:
-        tell(inbox.run, Subject.RESTORE, *_identity(meta), "", gone=_gone(event))
+        tell(inbox.run, Subject.RESTORE, _seen(event, meta), "")
 
     @kopf.on.event(*_where(kinds.JOB), registry=registry)
     @kopf.on.event(*_where(kinds.POD), registry=registry)
@@ -76,9 +76,12 @@ def _where(kind: Kind) -> tuple[str, str, str]:
     return kind.group, kind.version, kind.plural
 
 
-def _identity(meta: kopf.Meta) -> tuple[str, str, str, str]:
-    return meta["namespace"], meta["name"], meta["uid"], meta["resourceVersion"]
-
-
-def _gone(event: kopf.RawEvent) -> bool:
-    return event["type"] == "DELETED"
+def _seen(event: kopf.RawEvent, meta: kopf.Meta) -> Seen:
+    return Seen(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        generation=meta.get("generation", 0),
+        gone=event["type"] == "DELETED",
+    )

@@ -63,10 +63,16 @@ class Driver:
         self._unreachable: Backoff[Key] = Backoff(1, 15)
         self._failures: Backoff[Key] = Backoff(5, 300)
         self._settled: dict[Key, str] = {}
+        self._held_off: dict[Key, int] = {}
 
     def settled(self, key: Key, resource_version: str) -> bool:
         """Whether the object was looked at in this version, and nothing was or will be to do about it."""
         return self._settled.get(key) == resource_version
+
+    def held_off(self, key: Key, generation: int) -> bool:
+        """Whether the object failed in this generation, and waits for its time: that its status was written (by the
+        very attempts that fail) is no reason to look earlier."""
+        return self._held_off.get(key) == generation
 
     async def reconcile(self, key: Key) -> float | None:
         """Look at `key` once. Answers in how many seconds to look again; None for only when something changes."""
@@ -102,6 +108,7 @@ class Driver:
             return INTERNAL_ERROR, self._failures.failed(key)
         for backoff in (self._conflicts, self._unreachable, self._failures):
             backoff.succeeded(key)
+        self._held_off.pop(key, None)
         return "done", again
 
     async def _once(self, key: Key) -> float | None:
@@ -131,14 +138,17 @@ class Driver:
         if key.subject is Subject.POLICY:
             self._metrics.policy(key.namespace, key.name, after)
         elif is_terminal(after) and not is_terminal(before):
-            ready = condition(after, "Ready")
-            outcome = "good" if ready.get("status") == "True" else "failed"
-            logger.info("%s ended: %s (%s)", key, ready.get("reason"), ready.get("message"))
-            self._metrics.runs.labels(key.subject, key.namespace, outcome, str(ready.get("reason", ""))).inc()
-            ledger = after.get("quiesce") or {}
-            if ledger.get("startTime") and ledger.get("readyTime"):
-                began, ended = (datetime.fromisoformat(ledger[name]) for name in ("startTime", "readyTime"))
-                self._metrics.downtime.labels(key.subject).observe((ended - began).total_seconds())
+            self._ended(key, after)
+
+    def _ended(self, key: Key, status: Mapping[str, Any]) -> None:
+        ready = condition(status, "Ready")
+        good, reason = ready.get("status") == "True", str(ready.get("reason"))
+        logger.info("%s ended: %s (%s)", key, reason, ready.get("message"))
+        self._metrics.runs.labels(key.subject, key.namespace, "good" if good else "failed", reason).inc()
+        ledger = status.get("quiesce") or {}
+        if ledger.get("startTime") and ledger.get("readyTime"):
+            began, ended = (datetime.fromisoformat(ledger[name]) for name in ("startTime", "readyTime"))
+            self._metrics.downtime.labels(key.subject).observe((ended - began).total_seconds())
 
     async def _explain(self, key: Key, reason: str, message: str) -> None:
         """Say on the object itself why it stands still: Ready=Unknown and an Event. Never on a run that has ended.
@@ -150,7 +160,10 @@ class Driver:
         kind = KIND_OF[key.subject]
         try:
             body = await self._cluster.get(kind, key.namespace, key.name)
-            if body is None or is_terminal(body.get("status") or {}) or _says(body, reason, message):
+            if body is None:
+                return
+            self._held_off[key] = body["metadata"].get("generation", 0)
+            if is_terminal(body.get("status") or {}) or _says(body, reason, message):
                 return
             now = self._cluster.now()
             version = body["metadata"]["resourceVersion"]

@@ -136,7 +136,8 @@ class Gatherer:
         )
 
     async def _orphans(self, namespace: str) -> Gathered:
-        lists = await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE, *HOLDABLE)
+        lists = await self._lists(namespace, *HOLDABLE)  # before the runs: a run is older than its holds
+        lists |= await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE)
         observed = ObservedOrphans(
             namespace=namespace,
             workloads=tuple(parse.workload(body) for kind in HOLDABLE for body in lists[kind] if is_marked(body)),

@@ -5,6 +5,7 @@ The holder is the installation, not the process: a restarted operator goes on at
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class NamespaceLeases:
         self._clock = clock
         self._renewed: dict[str, float] = {}
         self._others: dict[str, str] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
 
     @property
     def renew_every(self) -> float:
@@ -51,12 +53,16 @@ class NamespaceLeases:
     async def holds(self, namespace: str) -> bool:
         """Whether the namespace is ours; takes a Lease that is free, and renews ours when a third of its time is over.
 
-        Raises ClusterError; then nothing may be done in the namespace.
+        A namespace that does not exist is nobody else's. Raises ClusterError; then nothing may be done in it.
         """
-        renewed = self._renewed.get(namespace)
-        if renewed is not None and self._clock() - renewed < self.renew_every:
-            return True
-        self._renewed.pop(namespace, None)
+        async with self._asking.setdefault(namespace, asyncio.Lock()):
+            renewed = self._renewed.get(namespace)
+            if renewed is not None and self._clock() - renewed < self.renew_every:
+                return True
+            self._renewed.pop(namespace, None)
+            return await self._ask(namespace)
+
+    async def _ask(self, namespace: str) -> bool:
         other = await self._take(namespace)
         if other is None:
             if self._others.pop(namespace, None):
@@ -103,6 +109,8 @@ class NamespaceLeases:
             await self._cluster.create(kinds.LEASE, namespace, body)
         except AlreadyExists:
             return await self._holder(namespace)
+        except NotFound:
+            return None
         except Forbidden:
             place = await self._cluster.get(kinds.NAMESPACE, None, namespace)
             if place is None or "deletionTimestamp" not in place["metadata"]:

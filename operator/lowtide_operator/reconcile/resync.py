@@ -19,7 +19,7 @@ from lowtide_operator.reconcile.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-FIRST_RETRY_SECONDS = 2.0
+RETRY_SECONDS = 5.0
 
 
 class Resync:
@@ -62,7 +62,7 @@ async def resync_forever(resync: Resync, every: float) -> None:
             await resync.once()
         except ClusterError as error:
             logger.warning("not every object could be listed, trying again soon: %s", error)
-            await asyncio.sleep(min(every, FIRST_RETRY_SECONDS))
+            await asyncio.sleep(min(every, RETRY_SECONDS))
         else:
             await asyncio.sleep(every)
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,7 +77,23 @@ class Api:
                 raise
 
     def call(self, method: str, path: str, body: Object | None = None, content: str = "application/json") -> Object:
-        """One request. Raises ApiError, OSError (the API server is not there)."""
+        """One request; a read is made again on a new connection, and anything once the API server has said wait.
+
+        Raises ApiError, ConnectionError (the API server is not there).
+        """
+        for attempt in range(20):
+            try:
+                return self._once(method, path, body, content)
+            except ConnectionError:
+                if method != "GET" or attempt:
+                    raise
+            except ApiError as error:
+                if error.status != 429:
+                    raise
+                time.sleep(0.5)
+        raise ConnectionError(f"{method} {path}: told to wait again and again")
+
+    def _once(self, method: str, path: str, body: Object | None, content: str) -> Object:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content, "Accept": "application/json"}
         connection = getattr(self._local, "connection", None)
         if connection is None:

@@ -39,7 +39,8 @@ class PlayedKubelet:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._thread.join(30)
 
     def _run(self) -> None:
         while not self._stopping.wait(0.1):

@@ -41,7 +41,7 @@ class World:
     def set_up(self) -> None:
         """The namespace, its Secret, its claims, and workloads that run."""
         self.api.create(kinds.NAMESPACE, {"metadata": {"name": self.namespace}})
-        wait_for("the service account", lambda: self.api.get(ACCOUNT, self.namespace, "default"), within=30)
+        wait_for("the service account", lambda: self.api.get(ACCOUNT, self.namespace, "default"), within=90)
         self.kubelet.start()
         for name in ("web-data", "db-data"):
             self.api.create(kinds.CLAIM, claim(self.namespace, name))

@@ -45,6 +45,11 @@ def test_answers_and_errors(status: int, reason: str, error: type[ClusterError])
     assert found.retryable is (error in (Unreachable, Conflict))
 
 
+def test_a_patch_of_an_object_that_another_took_the_place_of_is_a_conflict() -> None:
+    text = 'Lease "a" is invalid: metadata.uid: Invalid value: "x": field is immutable'
+    assert type(from_status(422, "Invalid", text, "patching Lease b/a")) is Conflict
+
+
 def test_time_goes_on_between_two_answers_and_never_runs_back_a_little() -> None:
     steady = [100.0]
     clock = ServerClock(lambda: steady[0])

@@ -15,7 +15,7 @@ from lowtide_operator.handlers.reports import SELECTORS, build_registry
 from lowtide_operator.handlers.watch import FINALIZER, Watch, kopf_settings
 from lowtide_operator.planning.naming import RUN_LABEL
 from lowtide_operator.reconcile.heartbeat import BEAT_ANNOTATION, Heartbeat
-from lowtide_operator.reconcile.inbox import Inbox
+from lowtide_operator.reconcile.inbox import Inbox, Seen
 from lowtide_operator.reconcile.keys import Key, Subject
 from lowtide_operator.reconcile.queue import WorkQueue
 from lowtide_operator.settings import Settings
@@ -28,6 +28,10 @@ class Settled:
 
     def __init__(self) -> None:
         self.versions: dict[Key, str] = {}
+        self.failed: dict[Key, int] = {}
+
+    def held_off(self, key: Key, generation: int) -> bool:
+        return self.failed.get(key) == generation
 
     def settled(self, key: Key, resource_version: str) -> bool:
         return self.versions.get(key) == resource_version
@@ -73,19 +77,36 @@ def test_kopf_lives_through_outages_and_writes_nothing() -> None:
 async def test_a_run_wakes_itself_and_its_policy_and_a_movers_pod_its_run(
     inbox: Inbox, queue: WorkQueue[Key], driver: Settled
 ) -> None:
-    inbox.run(Subject.SNAPSHOT, "shop", "first", "uid-1", "7", "nightly", gone=False)
+    inbox.run(Subject.SNAPSHOT, seen("7", gone=False), "nightly")
     assert drain(queue) == {Key(Subject.SNAPSHOT, "shop", "first"), Key(Subject.POLICY, "shop", "nightly")}
     inbox.child({RUN_LABEL: "uid-1"})
     assert drain(queue) == {Key(Subject.SNAPSHOT, "shop", "first")}
     inbox.child({RUN_LABEL: "of another cluster"})
     assert drain(queue) == set()
     driver.versions[Key(Subject.SNAPSHOT, "shop", "first")] = "8"
-    inbox.run(Subject.SNAPSHOT, "shop", "first", "uid-1", "8", "nightly", gone=False)
+    inbox.run(Subject.SNAPSHOT, seen("8", gone=False), "nightly")
     assert drain(queue) == set(), "what is settled in this version is not looked at again"
-    inbox.run(Subject.SNAPSHOT, "shop", "first", "uid-1", "9", "nightly", gone=True)
-    assert drain(queue) == {Key(Subject.SNAPSHOT, "shop", "first"), Key(Subject.POLICY, "shop", "nightly")}
+    inbox.run(Subject.SNAPSHOT, seen("9", gone=True), "nightly")
+    assert drain(queue) == {
+        Key(Subject.SNAPSHOT, "shop", "first"),
+        Key(Subject.POLICY, "shop", "nightly"),
+        Key(Subject.ORPHANS, "shop"),
+    }
     inbox.child({RUN_LABEL: "uid-1"})
     assert drain(queue) == set()
+
+
+async def test_a_run_that_fails_is_not_woken_by_what_its_own_attempts_write(
+    inbox: Inbox, queue: WorkQueue[Key], driver: Settled
+) -> None:
+    key = Key(Subject.SNAPSHOT, "shop", "first")
+    driver.failed[key] = 1
+    inbox.run(Subject.SNAPSHOT, seen("8"), "nightly")
+    assert drain(queue) == set()
+    inbox.run(Subject.SNAPSHOT, seen("9", generation=2), "nightly")
+    assert key in drain(queue), "a change of what is wanted, or a deletion, is looked at at once"
+    inbox.run(Subject.SNAPSHOT, seen("10", gone=True), "nightly")
+    assert key in drain(queue)
 
 
 async def test_a_heartbeat_that_is_reported_is_heard(queue: WorkQueue[Key], driver: Settled) -> None:
@@ -118,6 +139,10 @@ def test_watching_that_breaks_off_is_started_again_and_ends_when_told(monkeypatc
     assert not watch._thread.is_alive()
     assert runs == [0, 1]
     assert restarts == [1]
+
+
+def seen(version: str, *, generation: int = 1, gone: bool = False) -> Seen:
+    return Seen("shop", "first", "uid-1", version, generation, gone)
 
 
 def drain(queue: WorkQueue[Key]) -> set[Key]:

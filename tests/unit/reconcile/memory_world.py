@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from dataclasses import dataclass, field
@@ -67,6 +68,15 @@ class Shop:
         self.step()
         self.step()
         self.driver = self.new_driver()
+
+    def copy(self) -> Shop:
+        """Another shop in the same state, without a record of calls, and with an operator that knows nothing."""
+        other = Shop(stored=dict(self.stored))
+        other.cluster = MemoryCluster(
+            time=self.cluster.time, objects=copy.deepcopy(self.cluster.objects), _version=self.cluster._version
+        )
+        other.driver = other.new_driver()
+        return other
 
     def policy(self, **spec: Any) -> None:
         whole = {

@@ -51,9 +51,12 @@ async def test_what_a_quota_refuses_is_said_on_the_object_and_in_an_event_and_tr
     assert any(event["reason"] == "Forbidden" and event["type"] == "Warning" for event in events)
     assert waits[-1] is not None
     assert waits[-1] >= 5
+    assert shop.driver.held_off(key, 1)
+    assert not shop.driver.held_off(key, 2)
     shop.assert_back()
     shop.cluster.fault = lambda call: None
     await shop.drive(key)
+    assert not shop.driver.held_off(key, 1)
     assert shop.ready(key) == ("True", "Complete")
 
 
@@ -66,7 +69,7 @@ async def test_no_answer_is_tried_again_later_each_time_and_says_nothing_about_t
     waits = await drive_some(shop, key, 6)
     assert shop.status(key) == before
     assert all(wait is not None for wait in waits)
-    assert waits == sorted(waits, key=lambda wait: wait or 0)
+    assert waits[:4] == sorted(waits[:4], key=lambda wait: wait or 0)
     assert max(wait or 0 for wait in waits) <= 20
 
 
@@ -144,7 +147,7 @@ async def test_what_is_settled_is_not_looked_at_again_in_the_same_version() -> N
     assert not shop.driver.settled(key, "another")
 
 
-async def test_metrics_show_runs_and_policies() -> None:
+async def test_metrics_and_an_event_show_what_ended() -> None:
     shop = Shop()
     key = shop.snapshot()
     await shop.drive(key)
@@ -152,6 +155,8 @@ async def test_metrics_show_runs_and_policies() -> None:
     value = shop.metrics.registry.get_sample_value
     labels = {"kind": "Snapshot", "namespace": SHOP, "outcome": "good", "reason": "Complete"}
     assert value("lowtide_runs_total", labels) == 1
+    (event,) = [found for found in shop.cluster.all(kinds.EVENT) if found["reason"] == "Complete"]
+    assert (event["type"], event["involvedObject"]["name"], event["count"]) == ("Normal", "first", 1)
     of_policy = {"namespace": SHOP, "policy": "nightly"}
     assert value("lowtide_policy_ready", of_policy) == 1
     assert (value("lowtide_policy_last_success_timestamp_seconds", of_policy) or 0) > 1_700_000_000

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import ClusterError, Forbidden, Unreachable
+from lowtide_operator.cluster.errors import ClusterError, Forbidden, NotFound, Unreachable
 from lowtide_operator.cluster.memory import Call, MemoryCluster
 from lowtide_operator.reconcile.heartbeat import BEAT_ANNOTATION, Heartbeat
 from lowtide_operator.reconcile.leases import NAME, NamespaceLeases
@@ -61,6 +63,21 @@ async def test_a_namespace_that_is_going_needs_no_lease_and_one_that_forbids_it_
     going = {"name": "shop", "deletionTimestamp": "2026-01-05T02:00:00Z", "finalizers": ["kubernetes"]}
     cluster.put(kinds.NAMESPACE, {"metadata": going})
     assert await leases(cluster, "a/lowtide").holds("shop")
+
+
+async def test_a_namespace_that_is_gone_is_nobody_elses() -> None:
+    cluster = MemoryCluster()
+    cluster.fault = lambda call: NotFound("no such namespace") if call.verb == "create" else None
+    first = leases(cluster, "a/lowtide")
+    assert await first.holds("shop")
+    assert first.held == frozenset(), "there is nothing to renew"
+
+
+async def test_many_that_ask_at_once_make_one_lease() -> None:
+    cluster = MemoryCluster()
+    first = leases(cluster, "a/lowtide")
+    assert all(await asyncio.gather(*(first.holds("shop") for _ in range(5))))
+    assert sum(call.mutates for call in cluster.calls) == 1
 
 
 class TestHeartbeat:

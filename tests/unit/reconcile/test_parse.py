@@ -1,0 +1,169 @@
+"""What Kubernetes leaves out is read as Kubernetes means it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.errors import Unreachable
+from lowtide_operator.errors import InvalidObject
+from lowtide_operator.planning.observed import ObservedSnapshot
+from lowtide_operator.reconcile import parse
+from lowtide_operator.reconcile.gather import Gatherer
+from lowtide_operator.reconcile.keys import Key, Subject
+from tests.unit.reconcile.memory_world import SHOP, Shop
+
+META = {
+    "name": "a",
+    "namespace": "shop",
+    "uid": "u",
+    "resourceVersion": "1",
+    "creationTimestamp": "2026-01-05T02:00:00Z",
+}
+
+
+def body(kind: str = "Pod", api: str = "v1", **parts: Any) -> dict[str, Any]:
+    return {"apiVersion": api, "kind": kind, "metadata": META, **parts}
+
+
+def test_a_pods_claims_are_those_of_its_volumes_ephemeral_ones_included() -> None:
+    volumes = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "c"}},
+        {"name": "again", "persistentVolumeClaim": {"claimName": "c"}},
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}},
+        {"name": "empty", "emptyDir": {}},
+    ]
+    assert parse.pod(body(spec={"volumes": volumes})).claims == ("c", "a-scratch")
+    template = {"template": {"spec": {"volumes": volumes}}}
+    assert parse.workload(body("Deployment", "apps/v1", spec=template)).claims == ("c",)
+
+
+def test_whom_a_pod_runs_as_is_the_pods_context_overlaid_by_the_container_that_mounts() -> None:
+    spec = {
+        "securityContext": {"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4]},
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}],
+        "containers": [
+            {"name": "sidecar", "securityContext": {"runAsUser": 99}},
+            {"name": "main", "volumeMounts": [{"name": "data"}], "securityContext": {"runAsUser": 26}},
+        ],
+    }
+    found = parse.pod(body(spec=spec)).identity
+    assert (found.user, found.group, found.fs_group, found.supplemental_groups) == (26, 2, 3, (4,))
+
+
+def test_the_replicas_that_nobody_wrote_are_one_and_kinds_without_them_have_none() -> None:
+    assert parse.workload(body("StatefulSet", "apps/v1", spec={})).replicas == 1
+    assert parse.workload(body("StatefulSet", "apps/v1", spec={"replicas": 0})).replicas == 0
+    assert parse.workload(body("DaemonSet", "apps/v1", spec={})).replicas is None
+    cron = {"suspend": True, "jobTemplate": {"spec": {"template": {"spec": {"volumes": []}}}}}
+    found = parse.workload(body("CronJob", "batch/v1", spec=cron))
+    assert (found.replicas, found.suspended) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("driver", "attach"),
+    [
+        pytest.param(None, False, id="no CSIDriver object"),
+        pytest.param({"spec": {}}, True, id="a driver that does not say"),
+        pytest.param({"spec": {"attachRequired": False}}, False, id="a driver that says no"),
+    ],
+)
+def test_whether_a_volume_is_attached(driver: dict[str, Any] | None, attach: bool) -> None:
+    assert parse.volume(body(spec={"csi": {"driver": "d"}}), driver).attach_required is attach
+
+
+def test_the_nodes_of_a_volume_are_those_that_its_affinity_names() -> None:
+    def with_terms(*terms: dict[str, Any]) -> dict[str, Any]:
+        return body(spec={"nodeAffinity": {"required": {"nodeSelectorTerms": list(terms)}}})
+
+    host = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1", "n2"]}]}
+    zone = {"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["z"]}]}
+    assert parse.volume(with_terms(host), None).nodes == ("n1", "n2")
+    assert parse.volume(with_terms(zone), None).nodes is None
+    assert parse.volume(with_terms(host, zone), None).nodes is None
+    assert parse.volume(body(spec={}), None).nodes is None
+
+
+def test_how_a_container_ended_and_what_it_left() -> None:
+    ended = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-01-05T02:01:00Z", "message": "{}"}
+    spec = {"containers": [{"name": "mover", "image": "i", "resources": {"limits": {"memory": "64Mi"}}}]}
+    status = {"phase": "Failed", "containerStatuses": [{"name": "mover", "state": {"terminated": ended}}]}
+    pod = parse.pod(body(spec=spec, status=status))
+    (container,) = pod.containers
+    assert (container.terminated, container.exit_code, container.message) == ("OOMKilled", 137, "{}")
+    assert (container.memory_limit, container.image) == ("64Mi", "i")
+    assert pod.ended == container.finished
+
+
+def test_the_newest_line_with_json_tells_when_a_mover_last_reported() -> None:
+    log = (
+        "2026-01-05T02:00:01.123456789Z {}\n"
+        '2026-01-05T02:00:07.5Z {"bytes": 1}\n'
+        "2026-01-05T02:00:09Z a warning\n"
+        "cut off {\n"
+    )
+    found = parse.log_time(log)
+    assert found is not None
+    assert found.second == 7
+    assert parse.log_time("2026-01-05T02:00:09Z text\n") is None
+
+
+def test_a_status_that_can_not_be_read_stops_its_own_run_and_only_marks_it_for_others() -> None:
+    wrong = body("Snapshot", "lowtide.dev/v1alpha1", spec={"policyName": "p"}, status={"attempt": "many"})
+    with pytest.raises(InvalidObject):
+        parse.snapshot(wrong, strict=True)
+    found = parse.snapshot(wrong)
+    assert found.spec is None
+    assert found.invalid
+    assert not found.fresh
+
+
+async def test_a_read_that_fails_fails_the_whole_observation() -> None:
+    shop = Shop()
+    shop.snapshot()
+    gatherer = Gatherer(shop.cluster, "cluster")
+    key = Key(Subject.SNAPSHOT, SHOP, "first")
+    for kind in (kinds.POD, kinds.STATEFUL_SET, kinds.CLAIM, kinds.VOLUME, kinds.NODE, kinds.RESTORE):
+        shop.cluster.fault = lambda call, failing=kind: Unreachable("no answer") if call.kind == failing else None
+        with pytest.raises(Unreachable):
+            await gatherer.gather(key)
+
+
+async def test_the_run_is_read_before_everything_else() -> None:
+    shop = Shop()
+    shop.snapshot()
+    shop.cluster.calls.clear()
+    gathered = await Gatherer(shop.cluster, "cluster").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
+    assert shop.cluster.calls[0].verb == "get"
+    assert shop.cluster.calls[0].kind == kinds.SNAPSHOT
+    assert gathered is not None
+    assert isinstance(gathered.observed, ObservedSnapshot)
+    world = gathered.observed.world
+    assert {workload.meta.name for workload in world.workloads} == {"web", "db"}
+    assert {volume.name for volume in world.volumes} == {"pv-web-data", "pv-db-data"}
+    assert [node.name for node in world.nodes] == ["n"]
+    assert len(world.pods) == 3
+
+
+async def test_attachments_are_read_where_a_driver_attaches_and_only_those_of_the_volumes() -> None:
+    shop = Shop()
+    shop.snapshot()
+    shop.cluster.put(kinds.CSI_DRIVER, {"metadata": {"name": "d"}, "spec": {}})
+    shop.cluster.put(kinds.VOLUME, {"metadata": {"name": "pv-db-data"}, "spec": {"csi": {"driver": "d"}}})
+    for number, volume in enumerate(("pv-db-data", "another")):
+        spec = {"nodeName": "n", "source": {"persistentVolumeName": volume}}
+        shop.cluster.put(kinds.VOLUME_ATTACHMENT, {"metadata": {"name": f"va-{number}"}, "spec": spec})
+    gathered = await Gatherer(shop.cluster, "cluster").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
+    assert gathered is not None
+    assert isinstance(gathered.observed, ObservedSnapshot)
+    assert [found.volume for found in gathered.observed.world.attachments] == ["pv-db-data"]
+
+
+async def test_a_log_that_can_not_be_read_fails_nothing() -> None:
+    shop = Shop()
+    key = shop.snapshot()
+    shop.cluster.fault = lambda call: Unreachable("no kubelet") if call.verb == "log" else None
+    await shop.drive(key)
+    assert shop.ready(key) == ("True", "Complete")
