@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from lowtide_operator.api.conditions import Truth, find
+from lowtide_operator.api.conditions import is_true
 from lowtide_operator.api.quiesce import QuiesceLedger, QuiesceStrategy
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import Meta, RestoreObject, SnapshotObject, Uid, World
@@ -20,13 +20,14 @@ from lowtide_operator.planning.users import find_users
 
 @dataclass(frozen=True, slots=True)
 class OtherRun:
-    """An unfinished run beside ours. `claims` is None where it is not known yet which it will name."""
+    """An unfinished run beside ours. `busy`: it has an intent, or (strategy None) reads already."""
 
     called: str
     uid: Uid
     created: datetime
-    claims: frozenset[str] | None
+    claims: frozenset[str]
     ledger: QuiesceLedger | None
+    busy: bool
 
 
 def first_in_the_way(meta: Meta, claims: frozenset[str], workloads: frozenset[Uid], world: World) -> OtherRun | None:
@@ -38,7 +39,7 @@ def first_in_the_way(meta: Meta, claims: frozenset[str], workloads: frozenset[Ui
     for other in sorted(_unfinished(world), key=lambda other: (other.created, other.uid)):
         if other.uid == meta.uid or not _overlaps(other, claims, workloads, world):
             continue
-        if other.ledger is not None or is_older(other, meta):
+        if other.busy or is_older(other, meta):
             return other
     return None
 
@@ -49,33 +50,37 @@ def is_older(other: OtherRun, meta: Meta) -> bool:
 
 
 def _unfinished(world: World) -> Iterator[OtherRun]:
+    """The runs that stop or read something, or will. One that is not resolved may wait for ours, and stops nothing
+    without seeing our intent: it is in nobody's way."""
     runs: tuple[SnapshotObject | RestoreObject, ...] = (*world.snapshots, *world.restores)
     for run in runs:
-        if run.status.end_time is None and not (run.meta.deleted is not None and FINALIZER not in run.meta.finalizers):
-            kind = "Snapshot" if isinstance(run, SnapshotObject) else "Restore"
-            ledger = run.status.quiesce
-            if ledger is not None and ledger.released_time is not None:
-                continue
-            if run.meta.deleted is not None and ledger is None:
-                continue
-            if run.status.failure is not None and ledger is None:
-                continue
-            captured = find(run.status.conditions, "Captured")
-            if captured is not None and captured.status is Truth.TRUE and ledger is None:
-                continue
-            yield OtherRun(f"{kind} {run.meta.name}", run.meta.uid, run.meta.created, _claims(run), ledger)
+        status, ledger = run.status, run.status.quiesce
+        deleting = run.meta.deleted is not None
+        if (
+            status.resolved is None
+            or status.end_time is not None
+            or (deleting and FINALIZER not in run.meta.finalizers)
+        ):
+            continue
+        if ledger is not None and ledger.released_time is not None:
+            continue
+        if ledger is None and (deleting or status.failure is not None or is_true(status.conditions, "Captured")):
+            continue
+        kind = "Snapshot" if isinstance(run, SnapshotObject) else "Restore"
+        busy = ledger is not None or is_true(status.conditions, "Quiesced")
+        yield OtherRun(f"{kind} {run.meta.name}", run.meta.uid, run.meta.created, _claims(run), ledger, busy)
 
 
-def _claims(run: SnapshotObject | RestoreObject) -> frozenset[str] | None:
+def _claims(run: SnapshotObject | RestoreObject) -> frozenset[str]:
     if run.status.resolved is None:
-        return None
+        return frozenset()
     if isinstance(run, SnapshotObject):
         return frozenset(volume.claim for volume in run.status.resolved.volumes)
     return frozenset(volume.target for volume in run.status.resolved.volumes)
 
 
 def _overlaps(other: OtherRun, claims: frozenset[str], workloads: frozenset[Uid], world: World) -> bool:
-    if other.claims is None or claims & other.claims:
+    if claims & other.claims:
         return True
     named = {entry.uid for entry in other.ledger.workloads} if other.ledger is not None else set()
     found = {workload.meta.uid for _, workload in find_users(other.claims, (), world).workloads}

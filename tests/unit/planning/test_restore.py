@@ -477,3 +477,15 @@ def test_deleting_it_after_the_first_write_finishes_it_first():
         world.pass_time(5)
     assert "back" not in world.restores
     assert (counts(world), world.held(), world.contents["data"]) == ({"db": 1, "web": 3}, [], "data of data")
+
+
+def test_a_restore_and_the_snapshot_that_it_waits_for_do_not_wait_for_each_other():
+    world = backed_up()
+    in_place(world, source={"snapshotName": "two"})
+    world.pass_time(1)
+    world.add_snapshot("two")
+    world.contents["data"] = "newer"
+    world.run(RUN, ("snapshot", "two"))
+    assert reasons(world.snapshots["two"].status.conditions)["Ready"] == ("True", "Complete")
+    assert outcome(world) == ("True", "Restored")
+    assert world.contents["data"] == "newer"

@@ -419,6 +419,17 @@ def test_a_count_that_changed_before_the_first_patch_is_written_down_anew():
     assert counts(world) == {"db": 1, "web": 5}
 
 
+def test_a_count_that_changed_between_two_patches_stays_and_fails_the_run():
+    world = cluster()
+    until(world, lambda w: status(w).quiesce is not None)
+    world.reconcile(*RUN, crash_after=2)
+    assert counts(world) == {"db": 1, "web": 0}
+    world.scale(workload(world, "db"), 5)
+    world.run(RUN)
+    assert outcome(world) == ("False", "WorkloadChanged")
+    assert counts(world) == {"db": 5, "web": 3}
+
+
 def test_a_person_who_scales_up_while_it_is_down_wins_and_the_run_is_inconsistent():
     world = cluster()
     until(world, gone)
