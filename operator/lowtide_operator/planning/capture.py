@@ -181,7 +181,7 @@ def _conclude(run: Run[SnapshotStatus], resolved: Resolved, claim: str, record: 
         outcome, reason = VolumeOutcome.FAILED, "ResultLost"
         message = "The mover said that it succeeded, and named no snapshot."
     if outcome is VolumeOutcome.STORED and known.attempt == record.attempt and known.files == 0:
-        outcome, reason = VolumeOutcome.FAILED, "EmptySource"
+        outcome, reason = VolumeOutcome.FAILED, "SourceEmpty"
         message = "There is no file in the volume: an empty backup would look like a good one."
     put_volume(
         run,

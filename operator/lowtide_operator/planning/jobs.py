@@ -28,6 +28,7 @@ FINAL_REASONS = frozenset(
         "CannotStart",
         "CredentialsMissing",
         "DeletionRefused",
+        "KeepsNothing",
         "KeyMissing",
         "MacMismatch",
         "MemberRefused",

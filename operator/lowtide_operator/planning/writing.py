@@ -101,7 +101,7 @@ def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, po
     def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
         if record.outcome in GOOD and record.snapshot_ids:
             put_volume(run, volume.claim, safety_snapshot_id=record.snapshot_ids[-1])
-        elif record.reason != "EmptySource":
+        elif record.reason != "SourceEmpty":
             run.fail(
                 "SafetySnapshotFailed",
                 f"What volume {volume.target} holds could not be saved, so nothing was written: {record.message}",

@@ -157,7 +157,7 @@ def test_safety_snapshots_can_be_left_out():
 
 def test_an_empty_volume_has_nothing_to_save_and_is_restored():
     world = backed_up()
-    world.fate = lambda job: Fate("failed", False, "EmptySource") if job.purpose is Purpose.BACKUP else Fate()
+    world.fate = lambda job: Fate("failed", False, "SourceEmpty") if job.purpose is Purpose.BACKUP else Fate()
     in_place(world)
     world.run(RUN)
     assert outcome(world) == ("True", "Restored")

@@ -530,7 +530,7 @@ def test_a_passed_deadline_forbids_stopping_anything():
         pytest.param(Fate("failed", False), "StorageFailed", 2, "", id="a failure that may pass is tried again"),
         pytest.param(Fate("failed", False, "StorageFull"), "StorageFull", 1, "", id="a failure that stays is not"),
         pytest.param(Fate("partial"), "Partial", 1, "allowPartial", id="files that can't be read"),
-        pytest.param(Fate("empty"), "EmptySource", 1, "no file", id="an empty volume"),
+        pytest.param(Fate("empty"), "SourceEmpty", 1, "no file", id="an empty volume"),
         pytest.param(Fate("oom", False), "OutOfMemory", 1, "512Mi", id="out of memory"),
         pytest.param(Fate("vanish", False), "ResultLost", 2, "", id="a result that is lost, and nothing stored"),
         pytest.param(Fate("pending"), "CannotStart", 1, "0/1 nodes are available", id="a mover that can't start"),
