@@ -95,7 +95,7 @@ def steps() -> dict[str, float]:
     kubectl("create", "namespace", NAMESPACE)
     found: dict[str, float] = {}
     with s3_server(address=kube.address) as s3:
-        install(kube, namespaces=[NAMESPACE])
+        install(kube)
         secret = repository_secret("repository", s3.repository("bench"), "a password for the bench", s3.environment)
         kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=secret)
         kubectl.apply(*shop(kube), namespace=NAMESPACE)

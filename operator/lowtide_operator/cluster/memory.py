@@ -6,6 +6,7 @@ subresource, finalizers, owner references, label selectors. It has no schema, no
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import uuid
 from collections.abc import Callable, Mapping
@@ -96,14 +97,14 @@ class MemoryCluster:
         return copy.deepcopy(sorted(found, key=lambda body: body["metadata"]["name"]))
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
-        self._begin(call := Call("get", kind, namespace, name))
+        await self._begin(call := Call("get", kind, namespace, name))
         key = (kind, namespace if kind.namespaced else None, name)
         answer = copy.deepcopy(self.stale[key] if key in self.stale else self.objects.get(key))
         self._end(call)
         return answer
 
     async def list(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> list[Manifest]:
-        self._begin(call := Call("list", kind, namespace, ""))
+        await self._begin(call := Call("list", kind, namespace, ""))
         shown = {**self.objects, **self.stale}
         found = [
             copy.deepcopy(body)
@@ -116,7 +117,7 @@ class MemoryCluster:
 
     async def create(self, kind: Kind, namespace: str | None, body: Mapping[str, Any]) -> Manifest:
         name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{uuid.uuid4().hex[:5]}"
-        self._begin(call := Call("create", kind, namespace, name))
+        await self._begin(call := Call("create", kind, namespace, name))
         key = (kind, namespace if kind.namespaced else None, name)
         if key in self.objects:
             raise AlreadyExists(f"creating {kind} {name}: it already exists")
@@ -136,7 +137,7 @@ class MemoryCluster:
     async def merge_patch(
         self, kind: Kind, namespace: str | None, name: str, patch: Mapping[str, Any], *, subresource: str = ""
     ) -> Manifest:
-        self._begin(call := Call("patch", kind, namespace, name, subresource))
+        await self._begin(call := Call("patch", kind, namespace, name, subresource))
         key = (kind, namespace if kind.namespaced else None, name)
         before = self.objects.get(key)
         if before is None:
@@ -176,7 +177,7 @@ class MemoryCluster:
         grace_seconds: int | None = None,
         propagation: str = "Background",
     ) -> None:
-        self._begin(call := Call("delete", kind, namespace, name))
+        await self._begin(call := Call("delete", kind, namespace, name))
         key = (kind, namespace if kind.namespaced else None, name)
         found = self.objects.get(key)
         if found is not None:
@@ -192,12 +193,13 @@ class MemoryCluster:
         self._end(call)
 
     async def log(self, namespace: str, pod: str, container: str, *, tail_lines: int, limit_bytes: int) -> str:
-        self._begin(call := Call("log", kinds.POD, namespace, pod, container))
+        await self._begin(call := Call("log", kinds.POD, namespace, pod, container))
         text = "\n".join(self.logs.get((namespace, pod), "").splitlines()[-tail_lines:])
         self._end(call)
         return text[-limit_bytes:]
 
-    def _begin(self, call: Call) -> None:
+    async def _begin(self, call: Call) -> None:
+        await asyncio.sleep(0)  # where a request goes out, others get their turn
         self.calls.append(call)
         error = self.fault(call)
         if error is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import pytest
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Conflict, Unreachable
 from lowtide_operator.cluster.memory import Call
+from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.keys import Key, Subject
 from tests.unit.reconcile.memory_world import CLAIMS, SHOP, WORKLOADS, Died, Shop
 
@@ -188,3 +192,29 @@ async def test_a_stale_answer_about_the_run_changes_nothing() -> None:
     del shop.cluster.stale[of_run]
     await shop.drive(key)
     assert shop.ready(key) == ("True", "Complete")
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_two_processes_that_both_believe_they_are_the_operator_do_everything_once(seed: int) -> None:
+    """A node that was cut off still runs the former pod: each call of the one may fall between any two of the other."""
+    shop = Shop()
+    key = shop.snapshot()
+    drivers = [shop.new_driver(), shop.new_driver()]
+    chance = random.Random(seed)
+
+    async def one(driver: Driver) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        await driver.reconcile(key)
+
+    for _ in range(120):
+        await asyncio.gather(*(one(driver) for driver in drivers))
+        shop.step()
+        shop.cluster.advance(1)
+        if shop.status(key).get("endTime"):
+            break
+    shop.driver = shop.new_driver()
+    await shop.drive(key)
+    assert shop.ready(key) == ("True", "Complete")
+    shop.assert_back()
+    assert sorted(words[0] for words in shop.commands) == ["backup", "backup", "preflight", "verdict"]
