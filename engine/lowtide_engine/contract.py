@@ -17,7 +17,8 @@ RESULT_FILE_VARIABLE = "LOWTIDE_RESULT_FILE"
 
 
 class Outcome(StrEnum):
-    """How a mover ended. PARTIAL is a stored snapshot that lacks what could not be read: it is not a success."""
+    """How a mover ended. PARTIAL is no success: a stored snapshot that lacks what could not be read, or restored data
+    of which some owners, modes, times or attributes could not be set."""
 
     OK = "ok"
     PARTIAL = "partial"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from lowtide_engine.errors import BadInput, EngineError
 from lowtide_engine.reporting import Reporter
-from lowtide_engine.repository.snapshot import SnapshotFilter, find
-from lowtide_engine.standing import standing
+from lowtide_engine.repository.snapshot import SnapshotFilter
+from lowtide_engine.standing import find_data, standing
 from lowtide_engine.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from lowtide_engine.repository.snapshot import Snapshot
 
 Overwrite = Literal["always", "if-changed", "if-newer", "never"]
+
+METADATA = frozenset({"metadata", "mode", "owner", "times", "xattr"})
+"""What the kernel was doing when only what is said about a file failed, and its data is there."""
 
 
 class NothingMatched(EngineError):
@@ -61,11 +64,29 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """What came of it; `errors` counts what could not be written or differs after it was."""
+    """What came of it; `errors` counts what could not be written or differs after it was, `shortfalls` those among them
+    that concern owners, modes, times and attributes only: of these the data is there."""
 
     snapshot: Snapshot
     summary: Mapping[str, int]
     errors: int
+    shortfalls: int
+
+
+class _Listening:
+    """A reporter that counts shortfalls on their way to the real one."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self._inner = inner
+        self.shortfalls = 0
+        self.progress = inner.progress
+        self.item_done = inner.item_done
+        self.problem = inner.problem
+        self.notice = inner.notice
+
+    def item_error(self, path: bytes, during: str, message: str) -> None:
+        self.shortfalls += during in METADATA
+        self._inner.item_error(path, during, message)
 
 
 def restore(
@@ -78,7 +99,7 @@ def restore(
     if request.delete and os.path.realpath(request.target) == b"/" and not selects:
         raise BadInput("--delete on / would remove what the snapshot does not hold", hint="say which with --include")
     snapshots = locked.snapshots()
-    snapshot, folder = find(snapshots, request.snapshot, request.only)
+    snapshot, folder = find_data(snapshots, request.snapshot, request.only)
     if request.delete and not request.allow_partial:
         flaw = standing(snapshot, snapshots).flaw
         if flaw:
@@ -104,10 +125,11 @@ def restore(
         dry_run=request.dry_run,
         verbose=request.verbose,
     )
-    finished = Transfer(run, indexed, reporter, stop).drive()
+    listening = _Listening(reporter)
+    finished = Transfer(run, indexed, listening, stop).drive()
     counts = finished.summary
     touched = counts["files_restored"] + counts["files_skipped"] + counts["dirs_restored"] + counts["errors"]
     if selects and not touched:
         patterns = ", ".join(os.fsdecode(pattern) for pattern in (*request.includes, *request.iincludes))
         raise NothingMatched(f"nothing in snapshot {snapshot.short_id} matches {patterns}; nothing was restored")
-    return RestoreReport(snapshot, counts, counts["errors"])
+    return RestoreReport(snapshot, counts, counts["errors"], listening.shortfalls)

@@ -6,12 +6,14 @@ A run over several volumes is good only once a verdict names its members: a snap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lowtide_engine.repository.snapshot import find
+
 if TYPE_CHECKING:
-    from lowtide_engine.repository.snapshot import Snapshot
+    from lowtide_engine.repository.snapshot import Snapshot, SnapshotFilter
 
 TAG_PREFIX = "lowtide:"
 PARTIAL_TAG = "lowtide:partial"
@@ -46,6 +48,17 @@ def standing(snapshot: Snapshot, others: Iterable[Snapshot]) -> Standing:
         other.has_tags((VERDICT_TAG, RUN_PREFIX + run)) and not names.isdisjoint(other.tags) for other in others
     )
     return Standing(PARTIAL_TAG in snapshot.tags, run, approved)
+
+
+def find_data(snapshots: Sequence[Snapshot], wanted: str, only: SnapshotFilter | None) -> tuple[Snapshot, str]:
+    """As `snapshot.find`, but `latest` never means a verdict: that is the newest of each run, and holds no data.
+
+    A filter by a verdict's own tag means it all the same.
+    """
+    asked_for = only is not None and any(VERDICT_TAG in tags for tags in only.tags)
+    if wanted.startswith("latest") and not asked_for:
+        snapshots = [snapshot for snapshot in snapshots if VERDICT_TAG not in snapshot.tags]
+    return find(snapshots, wanted, only)
 
 
 def value_of(snapshot: Snapshot, prefix: str) -> str:

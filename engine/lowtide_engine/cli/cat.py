@@ -66,11 +66,11 @@ def _load_blob(locked: LockedRepository, kind: str, name: str) -> bytes:
     import os
 
     from lowtide_engine.errors import BadInput
-    from lowtide_engine.repository import find
+    from lowtide_engine.standing import find_data
     from lowtide_engine.trees import PathMissing, find_node
 
     if kind == "tree" and (":" in name or len(name) != 64):
-        snapshot, folder = find(locked.snapshots(), name)
+        snapshot, folder = find_data(locked.snapshots(), name, None)
         indexed = locked.load_index()
         node = find_node(indexed, snapshot.tree, os.fsencode(folder))
         tree = snapshot.tree if node is None else node.subtree

@@ -1,7 +1,7 @@
 """One run of the program: signals, exit code, and the result document that is written whatever happens.
 
 The command runs on a worker thread; the main thread only waits, so that a signal is handled at once even while the
-kernel or a storage is busy. Exit codes are restic's: 0 done, 1 failed, 3 some files could not be read or written, 10 no
+kernel or a storage is busy. Exit codes are restic's: 0 done, 1 failed, 3 some files could not be read, 10 no
 repository, 11 locked, 12 wrong password, 130 stopped by SIGINT or SIGTERM.
 """
 
@@ -100,8 +100,15 @@ def _invoke(arguments: Sequence[str], name: str) -> Ended:
     except BaseException as error:
         return _from_exception(arguments, name, error)
     if isinstance(outcome, Result):
-        return Ended(outcome, EXIT_CODES[outcome.outcome])
+        return Ended(outcome, _exit_code(outcome))
     return Ended(Result(name, Outcome.OK, "Completed"), 0)
+
+
+def _exit_code(result: Result) -> int:
+    # restic knows 3 for a backup; a restore that is not all as it was ends with 1 there.
+    if result.outcome is Outcome.PARTIAL and result.command == "restore":
+        return EXIT_FAILED
+    return EXIT_CODES[result.outcome]
 
 
 def _from_exception(arguments: Sequence[str], name: str, error: BaseException) -> Ended:

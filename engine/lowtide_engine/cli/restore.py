@@ -18,8 +18,8 @@ from lowtide_engine.contract import Outcome, Result
 if TYPE_CHECKING:
     from lowtide_engine.restore import RestoreReport, RestoreRequest
 
-EPILOG = """Exit status is 0 if everything was restored, 1 if nothing was or some files could not be, 10 if there is no
-repository, 11 if it is locked, 12 if the password is wrong, 130 if a signal stopped it."""
+EPILOG = """Exit status is 0 if everything was restored, 1 if nothing was, or some files could not be or are not as they
+were, 10 if there is no repository, 11 if it is locked, 12 if the password is wrong, 130 if a signal stopped it."""
 
 
 @click.command(cls=Command, epilog=EPILOG)
@@ -60,8 +60,8 @@ repository, 11 if it is locked, 12 if the password is wrong, 130 if a signal sto
 def command(ctx: click.Context, /, **given: Any) -> Result:
     """Write the files of a snapshot into a folder.
 
-    SNAPSHOT is an id, its beginning, or latest; with :FOLDER only that folder of it, as the root. No match is a
-    failure.
+    SNAPSHOT is an id, its beginning, or latest (never the verdict of a run); with :FOLDER only that folder of it, as
+    the root. No match is a failure.
     """  # fmt: skip
     session = Session.of(ctx, "restore")
     request = _request(session, given)
@@ -126,8 +126,12 @@ def _finish(session: Session, report: RestoreReport, seconds: float, request: Re
     text += f", {counts['files_deleted']} removed" if counts["files_deleted"] else ""
     session.output.summary(content, [f"{text} in {human_duration(seconds)}"])
     outcome, reason, message = Outcome.OK, "Completed", ""
-    if report.errors:
+    if report.errors > report.shortfalls:
         outcome, reason = Outcome.FAILED, "RestoreIncomplete"
-        message = f"{report.errors} files or folders could not be restored as they were"
+        message = f"{report.errors - report.shortfalls} files or folders could not be restored"
+    elif report.errors:
+        outcome, reason = Outcome.PARTIAL, "MetadataIncomplete"
+        message = f"all data is there, but owners, modes, times or attributes could not be set {report.errors} times"
+    if report.errors:
         session.output.notice(f"There were {report.errors} errors: what is named above is not as it was")
     return session.result(reason, message, outcome=outcome, snapshot_ids=[report.snapshot.id], files=files, size=size)

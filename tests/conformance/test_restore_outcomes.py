@@ -1,0 +1,108 @@
+"""What a restore is worth: what `latest` means, a folder that was empty, and which failures leave the data whole."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lowtide_engine.contract import RESULT_FILE_VARIABLE, Result, decode
+from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.trees import make_plain_tree
+
+pytestmark = pytest.mark.oracle
+PR_CAPBSET_DROP, CAP_CHOWN = 24, 0
+
+
+def result(lowtide: Lowtide) -> Result:
+    assert lowtide.result is not None
+    return lowtide.result
+
+
+def test_latest_is_never_the_verdict_of_a_run(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    """A verdict is the newest snapshot of its run, and holds one small file: --delete would leave nothing else."""
+    make_plain_tree(tmp_path / "data")
+    lowtide.run("init")
+    run = ("--policy", "nightly", "--run", "r1")
+    data = lowtide.backup("data", *run, "--claim", "data", "--host", "shop", cwd=tmp_path)["snapshot_id"]
+    lowtide.run("verdict", "--host", "shop", *run, "--member", data)
+    (verdict,) = result(lowtide).snapshot_ids
+    target = tmp_path / "target"
+
+    lowtide.run("restore", "latest:/data", "--target", target, "--delete")
+
+    assert result(lowtide).snapshot_ids == [data]
+    assert (target / "large").read_bytes() == (tmp_path / "data" / "large").read_bytes()
+    assert "verdict.json" not in lowtide.run("ls", "latest", "--host", "shop").out
+    assert lowtide.run("dump", "latest", "/data/empty").out == ""
+    assert "verdict.json" in lowtide.run("ls", "latest", "--tag", "lowtide:verdict").out
+    assert "verdict.json" in lowtide.run("ls", verdict).out
+    lowtide.run("ls", "latest~1", code=1)
+    assert result(lowtide).reason == "SnapshotMissing"
+
+
+def test_a_folder_that_was_empty_is_restored_as_empty(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    """So is a Restore rolled back whose volume held nothing before: from a snapshot without a verdict."""
+    volume = tmp_path / "volumes" / "data"
+    volume.mkdir(parents=True)
+    lowtide.run("init")
+    before = lowtide.backup(volume, "--run", "r1", "--claim", "data")["snapshot_id"]
+    make_plain_tree(volume)
+
+    lowtide.run("restore", f"{before}:{volume}", "--target", volume, "--delete", "--allow-partial", "--verify")
+
+    assert list(volume.iterdir()) == []
+    assert (result(lowtide).outcome, result(lowtide).reason) == ("ok", "Completed")
+
+
+def without_chown() -> None:
+    """What is executed next can't give files away: like a mover that is root, and has no capabilities."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_CAPBSET_DROP, CAP_CHOWN, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "a capability can't be dropped")
+
+
+def test_owners_that_cannot_be_set_are_told_and_the_data_is_there(
+    lowtide: Lowtide, restic: Restic, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to back up files of several owners")
+    make_plain_tree(tmp_path / "data")
+    os.chown(tmp_path / "data" / "large", 1234, 1234)
+    lowtide.run("init")
+    lowtide.backup("data", cwd=tmp_path)
+    target, told = tmp_path / "target", tmp_path / "told.json"
+
+    done = subprocess.run(
+        [*lowtide.command, "restore", "latest:/data", "--target", str(target)],
+        env=lowtide.variables() | {RESULT_FILE_VARIABLE: str(told)},
+        preexec_fn=without_chown,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert f"owner {target}/large" in done.stderr
+    outcome = decode(told.read_bytes())
+    assert (outcome.outcome, outcome.reason, outcome.errors) == ("partial", "MetadataIncomplete", 1)
+    assert str(target / "large") in outcome.warnings[0]
+    assert (target / "large").read_bytes() == (tmp_path / "data" / "large").read_bytes()
+
+
+def test_data_that_is_not_there_is_a_failure_whatever_else(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "data")
+    lowtide.run("init")
+    lowtide.backup("data", cwd=tmp_path)
+    for name in Path(lowtide.repository, "index").iterdir():
+        for pack in json.loads(lowtide.run("cat", "index", name.name).out)["packs"]:
+            if pack["blobs"][0]["type"] == "data":
+                Path(lowtide.repository, "data", pack["id"][:2], pack["id"]).unlink()
+
+    lowtide.run("restore", "latest:/data", "--target", tmp_path / "target", code=1)
+
+    assert (result(lowtide).outcome, result(lowtide).reason) == ("failed", "RestoreIncomplete")
+    assert result(lowtide).errors > 0
