@@ -8,7 +8,7 @@ from datetime import datetime
 
 from lowtide_operator.api.values import format_time, parse_time
 from lowtide_operator.planning.actions import Ref
-from lowtide_operator.planning.naming import HOLD_ANNOTATION
+from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION
 from lowtide_operator.planning.observed import Uid, Workload
 
 
@@ -45,9 +45,13 @@ class Hold:
 
 
 def read_hold(workload: Workload) -> Hold | None:
-    """The hold that is on `workload`; None where there is none, or one that nobody can read."""
+    """The hold that is on `workload`; None where there is none, or one that nobody can read.
+
+    Label and annotation come and go in one patch, and both must be there: annotations alone are also copied, by a
+    Deployment to its ReplicaSets and by `kubectl rollout undo` from there back.
+    """
     text = workload.meta.annotations.get(HOLD_ANNOTATION)
-    if text is None:
+    if text is None or HELD_LABEL not in workload.meta.labels:
         return None
     try:
         value = json.loads(text)

@@ -33,6 +33,8 @@ def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
     actions: list[Action] = []
     look_again = None
     for workload in observed.workloads:
+        if workload.meta.controller is not None:
+            continue  # Never held by us: a Deployment copies its annotations to its ReplicaSets.
         hold = read_hold(workload)
         if hold is not None:
             run = runs.get(hold.run)
@@ -47,7 +49,7 @@ def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
                 look_again = 10.0
             else:
                 actions.append(release_patch(workload, hold, mark=False))
-        elif HELD_LABEL in workload.meta.labels or HOLD_ANNOTATION in workload.meta.annotations:
+        elif HELD_LABEL in workload.meta.labels:
             actions.append(_unreadable(workload))
         elif RELEASED_ANNOTATION in workload.meta.annotations:
             run = runs.get(Uid(workload.meta.annotations[RELEASED_ANNOTATION].rpartition(".")[0]))

@@ -92,16 +92,19 @@ def settle(run: Run[S]) -> bool:
 def clear_marks(run: Run[S]) -> None:
     """Remove this run's released marks: the run is terminal, and its end is written."""
     for workload in run.world.workloads:
+        if workload.meta.controller is not None:
+            continue
         if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
             run.do(mark_removal(workload))
 
 
 def mark_removal(workload: Workload) -> PatchWorkload:
-    """The patch that removes a released mark: its run is over."""
+    """The patch that removes a released mark, and a hold that was copied along with it: its run is over."""
+    copied = HOLD_ANNOTATION in workload.meta.annotations and HELD_LABEL not in workload.meta.labels
     return PatchWorkload(
         workload_ref(workload),
         workload.meta.resource_version,
-        annotations={RELEASED_ANNOTATION: None},
+        annotations={RELEASED_ANNOTATION: None, **({HOLD_ANNOTATION: None} if copied else {})},
         release=True,
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from lowtide_operator.planning.hold import Hold, read_hold
 from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, RESTORED_ANNOTATION
-from lowtide_operator.planning.observed import Uid, Workload
+from lowtide_operator.planning.observed import Owner, Uid, Workload
 from lowtide_operator.planning.stamp import Stamp, StampState
 from tests.property.planning_world import START, Cluster
 
@@ -177,7 +177,7 @@ def test_marks_of_runs_that_are_over_are_removed(world: Cluster):
 def test_a_hold_that_somebody_broke_is_no_hold(text: str):
     world = Cluster()
     workload = world.add_workload("Deployment", "web")
-    meta = replace(workload.meta, annotations={HOLD_ANNOTATION: text})
+    meta = replace(workload.meta, labels={HELD_LABEL: "uid-gone"}, annotations={HOLD_ANNOTATION: text})
     assert read_hold(replace(workload, meta=meta)) is None
 
 
@@ -185,5 +185,23 @@ def test_a_hold_is_read_as_it_was_written():
     world = Cluster()
     workload = world.add_workload("Deployment", "web")
     for written in (hold(), hold(replicas=None, suspend=True), hold(replicas=0)):
-        meta = replace(workload.meta, annotations={HOLD_ANNOTATION: written.text()})
+        meta = replace(workload.meta, labels={HELD_LABEL: "u"}, annotations={HOLD_ANNOTATION: written.text()})
         assert read_hold(replace(workload, meta=meta)) == written
+
+
+def test_annotations_that_were_copied_to_a_replica_set_mean_nothing(world: Cluster):
+    deployment = world.add_workload("Deployment", "web", "data")
+    owner = Owner("apps/v1", "Deployment", "web", deployment.meta.uid, True)
+    copy = world.add_workload("ReplicaSet", "web-1", "data", replicas=0, owners=(owner,))
+    notes = {HOLD_ANNOTATION: hold().text(), RELEASED_ANNOTATION: "uid-gone.1"}
+    world.workloads[copy.meta.uid] = replace(copy, meta=replace(copy.meta, annotations=notes))
+    assert world.reconcile("orphans").actions == ()
+
+
+def test_annotations_that_a_rollback_brought_back_put_no_count_back(world: Cluster):
+    workload = world.add_workload("Deployment", "web", "data", replicas=0)
+    notes = {HOLD_ANNOTATION: hold().text(), RELEASED_ANNOTATION: "uid-gone.1"}
+    world.workloads[workload.meta.uid] = replace(workload, meta=replace(workload.meta, annotations=notes))
+    world.reconcile("orphans")
+    assert now(world, workload).replicas == 0
+    assert now(world, workload).meta.annotations == {}
