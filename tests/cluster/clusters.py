@@ -145,19 +145,17 @@ def _kind() -> Cluster:
         with machine.step("creating the kind cluster"):
             host.run(kind, "create", "cluster", "--name", KIND_NAME, "--kubeconfig", kubeconfig, "--wait", "300s")
     host.run(kind, "export", "kubeconfig", "--name", KIND_NAME, "--kubeconfig", kubeconfig)
-    names = []
-    for name, file in (("lowtide.test/lowtide:kind", "Dockerfile"), ("lowtide.test/apps:kind", "")):
-        with machine.step(f"building {name}"):
-            if file:
-                host.run("docker", "build", "--quiet", "--tag", name, images.CHECKOUT)
-            else:
-                images.docker_build_apps(name)
-            host.run(kind, "load", "docker-image", "--name", KIND_NAME, name)
-        names.append(name)
+    names = ImageNames(images.lowtide_name(), images.apps_name())
+    with machine.step(f"building {names.lowtide}"):
+        host.run("docker", "build", "--quiet", "--tag", names.lowtide, images.CHECKOUT)
+    with machine.step(f"building {names.apps}"):
+        images.docker_build_apps(names.apps)
+    for name in (names.lowtide, names.apps):
+        host.run(kind, "load", "docker-image", "--name", KIND_NAME, name)
     say("kind has no volume snapshots: what needs them is not tested on it")
     gateway = host.run(
         *("docker", "network", "inspect", "kind"),
         *("--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"),
     )
     address = next(each for each in gateway.split() if "." in each)
-    return Cluster(kubeconfig, address, ImageNames(*names), "standard", "standard", "")
+    return Cluster(kubeconfig, address, names, "standard", "standard", "")

@@ -136,6 +136,17 @@ def content_hash() -> str:
     return hashlib.sha256(f"{_base_key()} {files}".encode()).hexdigest()[:16]
 
 
+def lowtide_name() -> str:
+    """The name of the project's image as the checkout is now."""
+    return f"lowtide.test/lowtide:{content_hash()}"
+
+
+def apps_name() -> str:
+    """The name of the image of the applications."""
+    key = hashlib.sha256(f"{_base_key()}\0{_APPS}".encode()).hexdigest()[:12]
+    return f"lowtide.test/apps:{key}"
+
+
 def _ignored(path: Path, rules: list[str]) -> bool:
     """Whether .dockerignore hides a path: a rule counts for the path and for every folder that it is in."""
     for part in [path, *path.parents]:
@@ -155,8 +166,8 @@ def _base_key() -> str:
 
 
 def _lowtide() -> Image:
-    key = content_hash()
-    name = f"lowtide.test/lowtide:{key}"
+    name = lowtide_name()
+    key = name.rpartition(":")[2]
 
     def make(target: Path) -> None:
         _ensure_base()
@@ -184,8 +195,8 @@ def _lowtide() -> Image:
 
 
 def _apps() -> Image:
-    key = hashlib.sha256(f"{_base_key()}\0{_APPS}".encode()).hexdigest()[:12]
-    name = f"lowtide.test/apps:{key}"
+    name = apps_name()
+    key = name.rpartition(":")[2]
 
     def make(target: Path) -> None:
         _ensure_base()
