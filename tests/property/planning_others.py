@@ -1,0 +1,285 @@
+"""What everyone but the operator and people does in the small cluster: controllers, kubelets and movers, one due
+thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lowtide_engine.contract import Outcome, Result, encode
+from lowtide_operator.planning import actions as act
+from lowtide_operator.planning.naming import is_ours
+from lowtide_operator.planning.observed import (
+    Attachment,
+    Claim,
+    Container,
+    Meta,
+    MoverJobSeen,
+    Pod,
+    PolicyObject,
+    Uid,
+    Workload,
+)
+
+START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+SPACE = "shop"
+REPOSITORY = "feedbeef" * 8
+
+
+class Conflict(Exception):
+    """A precondition failed, as a 409."""
+
+
+class Crash(Exception):
+    """The operator was killed here."""
+
+
+@dataclass
+class Stored:
+    """A snapshot in the repository."""
+
+    id: str
+    tags: tuple[str, ...]
+    members: tuple[str, ...] = ()
+    content: str = ""
+    partial: bool = False
+    torn: bool = False
+
+
+@dataclass
+class Mover:
+    """What a mover's pod is doing. `torn`: a consumer ran while it read."""
+
+    job: act.MoverJob
+    job_uid: Uid
+    torn: bool = False
+
+
+@dataclass
+class Fate:
+    """What becomes of a mover: how it ends, and whether anyone hears of it.
+
+    end: ok, partial, failed, empty, oom, vanish (its pod and Job's result are lost), hang, pending (it never starts).
+    stores: whether it stored its snapshot before it ended.
+    """
+
+    end: str = "ok"
+    stores: bool = True
+    reason: str = "StorageFailed"
+
+
+class Others:
+    """The part of the cluster that acts by itself. Cluster has the objects."""
+
+    now: datetime
+    policies: dict[str, PolicyObject]
+    workloads: dict[Uid, Workload]
+    pods: dict[Uid, Pod]
+    claims: dict[str, Claim]
+    jobs: dict[Uid, MoverJobSeen]
+    movers: dict[Uid, Mover]
+    attachments: set[Attachment]
+    stuck: set[Uid]
+    repository: dict[str, Stored]
+    forgotten: list[str]
+    contents: dict[str, str]
+    repository_id: str
+    fate: Callable[[act.MoverJob], Fate]
+    numbers: Iterator[int]
+
+    def touched(self, meta: Meta, *, spec: bool = False, **more: Any) -> Meta:
+        raise NotImplementedError
+
+    def add_pod(self, name: str, *claims: str, owner: Workload | MoverJobSeen | None = None, **more: Any) -> Pod:
+        raise NotImplementedError
+
+    def delete_pod(self, pod: Pod) -> None:
+        raise NotImplementedError
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def step(self) -> None:
+        """Everyone else does one thing that is due, for every object."""
+        for pod in list(self.pods.values()):
+            if pod.meta.deleted is not None and pod.meta.uid not in self.stuck:
+                self._remove_pod(pod)
+        for claim in list(self.claims.values()):
+            if claim.phase == "Pending" and any(claim.meta.name in pod.claims for pod in self.pods.values()):
+                self.claims[claim.meta.name] = replace(claim, phase="Bound", meta=self.touched(claim.meta))
+        self._scale_pods()
+        self._run_jobs()
+        self._tear()
+
+    def _remove_pod(self, pod: Pod) -> None:
+        self.pods.pop(pod.meta.uid, None)
+        self.movers.pop(pod.meta.uid, None)
+        for claim in pod.claims:
+            if claim in self.claims:
+                name = self.claims[claim].volume
+                if not any(claim in other.claims for other in self.pods.values()):
+                    self.attachments = {a for a in self.attachments if a.volume != name}
+
+    def _scale_pods(self) -> None:
+        for workload in list(self.workloads.values()):
+            if workload.replicas is None or workload.meta.controller is not None:
+                continue
+            mine = [p for p in self.pods.values() if p.meta.controller and p.meta.controller.uid == workload.meta.uid]
+            alive = [pod for pod in mine if pod.meta.deleted is None]
+            for pod in alive[workload.replicas :]:
+                self.delete_pod(pod)
+            for _ in range(workload.replicas - len(alive)):
+                self.add_pod(f"{workload.meta.name}-{next(self.numbers)}", *workload.claims, owner=workload)
+            ready = sum(1 for pod in self.pods.values() if pod.ready and pod in mine)
+            current = self.workloads[workload.meta.uid]
+            now_ready = len(
+                [
+                    p
+                    for p in self.pods.values()
+                    if p.meta.controller and p.ready and p.meta.controller.uid == workload.meta.uid
+                ]
+            )
+            if (current.ready, current.observed_generation) != (now_ready, current.meta.generation) or ready < 0:
+                self.workloads[workload.meta.uid] = replace(
+                    current,
+                    ready=now_ready,
+                    observed_generation=current.meta.generation,
+                    meta=self.touched(current.meta),
+                )
+
+    def _run_jobs(self) -> None:
+        for job in list(self.jobs.values()):
+            mover = self.movers[job.meta.uid]
+            fate = self.fate(mover.job)
+            pods = [p for p in self.pods.values() if p.meta.controller and p.meta.controller.uid == job.meta.uid]
+            if not pods and not job.failed and not job.complete and not self._out_of_time(job, mover):
+                claims = (mover.job.claim,) if mover.job.claim else ()
+                pending = fate.end == "pending"
+                pod = self.add_pod(
+                    f"{job.meta.name}-pod",
+                    *claims,
+                    owner=job,
+                    labels=dict(job.meta.labels),
+                    phase="Pending" if pending else "Running",
+                    node="" if pending else "node-a",
+                    ready=False,
+                    scheduled=not pending,
+                    unschedulable="0/1 nodes are available" if pending else "",
+                    progress=self.now,
+                )
+                self.movers[pod.meta.uid] = mover
+                if mover.job.writes:
+                    self.contents[mover.job.claim] = "half"
+            elif pods and pods[0].phase == "Running" and pods[0].meta.deleted is None and fate.end != "hang":
+                self._end_mover(job, pods[0], mover, fate)
+            elif self._out_of_time(job, mover):
+                for pod in pods:
+                    self.delete_pod(pod)
+                if not pods:
+                    self.jobs[job.meta.uid] = replace(
+                        job, failed=True, reason="DeadlineExceeded", meta=self.touched(job.meta)
+                    )
+
+    def _out_of_time(self, job: MoverJobSeen, mover: Mover) -> bool:
+        deadline = mover.job.active_deadline
+        if deadline is None or job.failed or job.complete:
+            return False
+        return self.now >= job.meta.created + timedelta(seconds=deadline)
+
+    def _end_mover(self, job: MoverJobSeen, pod: Pod, mover: Mover, fate: Fate) -> None:
+        result = self._result(mover, fate)
+        if fate.end == "vanish":
+            self._remove_pod(pod)
+            self.jobs[job.meta.uid] = replace(
+                job, failed=True, reason="BackoffLimitExceeded", meta=self.touched(job.meta)
+            )
+            return
+        container = Container(
+            "mover",
+            image="lowtide",
+            memory_limit="512Mi",
+            terminated="OOMKilled" if fate.end == "oom" else ("Completed" if result.outcome is Outcome.OK else "Error"),
+            message="" if fate.end == "oom" else encode(result).decode(),
+            exit_code=137 if fate.end == "oom" else (0 if result.outcome is Outcome.OK else 1),
+            finished=self.now,
+        )
+        good = result.outcome is Outcome.OK
+        self.pods[pod.meta.uid] = replace(
+            pod, phase="Succeeded" if good else "Failed", containers=(container,), meta=self.touched(pod.meta)
+        )
+        self.jobs[job.meta.uid] = replace(job, complete=good, failed=not good, meta=self.touched(job.meta))
+
+    def _result(self, mover: Mover, fate: Fate) -> Result:
+        job = mover.job
+        outcome = {"ok": Outcome.OK, "partial": Outcome.PARTIAL, "vanish": Outcome.OK, "empty": Outcome.OK}.get(
+            fate.end, Outcome.FAILED
+        )
+        if job.repository_id and job.repository_id != self.repository_id:
+            return Result(
+                job.purpose.value, Outcome.FAILED, "RepositoryChanged", "another repository", self.repository_id
+            )
+        ids: list[str] = []
+        failed = outcome is Outcome.FAILED
+        match job.purpose:
+            case act.Purpose.BACKUP:
+                if fate.stores:
+                    ids = [self._store(job, partial=fate.end == "partial", torn=mover.torn)]
+            case act.Purpose.LOOKUP:
+                found = [s for s in self.repository.values() if set(job.tags) <= set(s.tags)]
+                ids = [] if failed else [stored.id for stored in found]
+                if found and found[-1].partial and not failed:
+                    outcome = Outcome.PARTIAL
+            case act.Purpose.VERDICT:
+                if fate.stores and not failed:
+                    assert all(member in self.repository for member in job.snapshot_ids), "a member that is not there"
+                    ids = [self._store(job, members=job.snapshot_ids)]
+            case act.Purpose.FORGET:
+                for snapshot in job.snapshot_ids if not failed else ():
+                    if self.repository.pop(snapshot, None) is not None:
+                        self.forgotten.append(snapshot)
+            case act.Purpose.RESTORE:
+                (wanted,) = job.snapshot_ids
+                if not failed:
+                    self.contents[job.claim] = self.repository[wanted].content
+            case act.Purpose.PREFLIGHT:
+                if any(snapshot not in self.repository for snapshot in job.snapshot_ids):
+                    return Result(
+                        "preflight", Outcome.FAILED, "SnapshotMissing", "no such snapshot", self.repository_id
+                    )
+                ids = list(job.snapshot_ids) or ([job.select["id"]] if "id" in job.select else [])
+                if job.select and not ids:
+                    ids = [s.id for s in self.repository.values()][-1:]
+        return Result(
+            job.purpose.value,
+            outcome,
+            {Outcome.OK: "Stored", Outcome.PARTIAL: "Partial"}.get(outcome, fate.reason),
+            f"{job.purpose.value} {fate.end}",
+            self.repository_id,
+            ids if not failed else [],
+            files=0 if fate.end == "empty" else 3,
+            bytes=300,
+            added_bytes=30,
+            seconds=1.5,
+        )
+
+    def _store(self, job: act.MoverJob, **more: Any) -> str:
+        number = f"{next(self.numbers):064x}"
+        self.repository[number] = Stored(number, job.tags, content=self.contents.get(job.claim, ""), **more)
+        return number
+
+    def _tear(self) -> None:
+        """A mover that reads or writes while a consumer's pod has the volume gets a torn state."""
+        for uid, mover in self.movers.items():
+            if uid in self.pods and self.pods[uid].phase == "Running" and mover.job.claim:
+                for pod in self.consumers(mover.job.claim):
+                    mover.torn = True
+                    assert not mover.job.writes, f"{pod.meta.name} runs while {mover.job.name} writes its volume"
+
+    def consumers(self, claim: str) -> list[Pod]:
+        return [
+            pod
+            for pod in self.pods.values()
+            if claim in pod.claims and not is_ours(pod.meta.labels) and pod.phase == "Running"
+        ]

@@ -1,0 +1,186 @@
+"""A Restore that fails, or is deleted: nothing starts on a half-written volume."""
+
+from dataclasses import replace
+
+import pytest
+
+from lowtide_operator.planning.actions import Purpose
+from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, HOLD_ANNOTATION
+from lowtide_operator.planning.stamp import StampState, read_stamp
+from tests.property.planning_world import Fate, reasons
+from tests.unit.planning.restores import (
+    MOVER,
+    RUN,
+    _safety_ids,
+    back,
+    backed_up,
+    counts,
+    every_restore_fails,
+    first_restore_fails,
+    in_place,
+    made,
+    message,
+    outcome,
+    status,
+    until,
+    writing,
+)
+
+# --- failures
+
+
+def test_a_failure_before_the_first_write_touches_nothing_and_starts_everything():
+    world = backed_up()
+    world.fate = lambda job: Fate("failed", False, "StorageFull") if job.purpose is Purpose.BACKUP else Fate()
+    in_place(world)
+    world.run(RUN)
+    assert outcome(world) == ("False", "SafetySnapshotFailed")
+    assert world.contents["data"] == "lost"
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
+    assert read_stamp(world.claims["data"]) is None
+
+
+def test_max_downtime_bounds_the_time_before_the_first_write():
+    world = backed_up()
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.BACKUP else Fate()
+    in_place(world, quiesce={"timeout": "1m", "maxDowntime": "3m"}, mover={"retry": {"limit": 0}})
+    world.run(RUN)
+    assert outcome(world)[0] == "False"
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
+    assert status(world).first_write_time is None
+
+
+def test_after_the_first_write_workloads_stay_down_until_the_data_is_whole():
+    world = backed_up()
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.RESTORE else Fate()
+    in_place(world, quiesce={"timeout": "1m", "maxDowntime": "3m"}, mover={"deadlines": {"noProgress": "2h"}})
+    until(world, writing)
+    for _ in range(50):
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(30)
+    assert counts(world) == {"db": 0, "web": 0}
+    world.fate = lambda job: Fate()
+    world.run(RUN)
+    assert (outcome(world), counts(world)) == (("True", "Restored"), {"db": 1, "web": 3})
+
+
+def test_a_restore_that_fails_is_rolled_back_to_what_was_there():
+    world = backed_up()
+    world.fate = first_restore_fails
+    in_place(world)
+    until(world, writing)
+    _safety_ids.update(volume.safety_snapshot_id or "" for volume in status(world).volumes)
+    world.run(RUN)
+    assert outcome(world) == ("False", "Damaged")
+    assert "rolled back" in message(world)
+    assert (world.contents["data"], world.contents["files"]) == ("lost", "data of files")
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
+    assert ("data", "back") in made(world, Purpose.RESTORE)
+    stamp = read_stamp(world.claims["data"])
+    assert stamp is not None
+    assert stamp.state is StampState.ROLLED_BACK
+
+
+@pytest.mark.parametrize("safety", ["Take", "Skip"])
+def test_if_both_fail_it_stalls_with_the_command_to_release_by_hand(safety: str):
+    world = backed_up()
+    world.fate = every_restore_fails
+    in_place(world, safetySnapshot=safety)
+    world.run(RUN, ("orphans", ""), rounds=100)
+    assert outcome(world) == ("False", "RollbackFailed")
+    assert reasons(status(world).conditions)["Stalled"] == ("True", "RollbackFailed")
+    assert "kubectl scale statefulset/db -n shop --replicas=1" in message(world)
+    assert counts(world) == {"db": 0, "web": 0}
+    assert status(world).end_time is None
+    world.delete(*RUN)
+    world.run(RUN, ("orphans", ""), rounds=20)
+    assert world.restores["back"].meta.finalizers == (FINALIZER,)
+    assert counts(world) == {"db": 0, "web": 0}
+    for workload in list(world.workloads.values()):
+        labels = {key: value for key, value in workload.meta.labels.items() if key != HELD_LABEL}
+        notes = {key: value for key, value in workload.meta.annotations.items() if key != HOLD_ANNOTATION}
+        meta = replace(world.touched(workload.meta), labels=labels, annotations=notes)
+        world.workloads[workload.meta.uid] = replace(workload, meta=meta)
+    world.run(RUN, rounds=20)
+    assert "back" not in world.restores
+
+
+def test_files_that_could_not_be_restored_as_they_were_fail_it_unless_allowed():
+    for allowed, expected in ((False, ("False", "Partial")), (True, ("True", "Partial"))):
+        world = backed_up()
+        world.fate = lambda job: Fate("partial") if job.purpose is Purpose.RESTORE and not back(job) else Fate()
+        in_place(world, mover={**MOVER, "allowPartial": allowed})
+        until(world, writing)
+        _safety_ids.update(volume.safety_snapshot_id or "" for volume in status(world).volumes)
+        world.run(RUN)
+        assert outcome(world) == expected
+
+
+def test_a_pod_that_comes_back_before_the_first_write_stops_the_restore():
+    world = backed_up()
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.BACKUP else Fate()
+    in_place(world)
+    until(world, lambda w: any(mover.job.purpose is Purpose.BACKUP for mover in w.movers.values()))
+    world.add_pod("shell", "data")
+    world.run(RUN)
+    assert outcome(world) == ("False", "Inconsistent")
+    assert world.contents["data"] == "lost"
+
+
+def test_a_writer_that_is_not_seen_to_be_gone_keeps_workloads_down():
+    world = backed_up()
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.RESTORE else Fate()
+    in_place(world, mover={"deadlines": {"noProgress": "1m"}, "retry": {"limit": 0}})
+    until(
+        world,
+        lambda w: any(
+            p.claims and w.movers.get(p.meta.uid) and w.movers[p.meta.uid].job.writes for p in w.pods.values()
+        ),
+    )
+    world.stuck.update(uid for uid in world.movers if uid in world.pods)
+    for _ in range(60):
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(30)
+    assert counts(world) == {"db": 0, "web": 0}
+
+
+# --- deletion
+
+
+def test_deleting_it_before_the_first_write_ends_it():
+    world = backed_up()
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.BACKUP else Fate()
+    in_place(world)
+    until(world, lambda w: any(mover.job.purpose is Purpose.BACKUP for mover in w.movers.values()))
+    world.delete(*RUN)
+    world.run(RUN)
+    assert "back" not in world.restores
+    assert (counts(world), world.held(), world.contents["data"]) == ({"db": 1, "web": 3}, [], "lost")
+    assert read_stamp(world.claims["data"]) is None
+
+
+def test_deleting_it_after_the_first_write_finishes_it_first():
+    world = backed_up()
+    in_place(world)
+    until(world, writing)
+    world.delete(*RUN)
+    for _ in range(30):
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(5)
+    assert "back" not in world.restores
+    assert (counts(world), world.held(), world.contents["data"]) == ({"db": 1, "web": 3}, [], "data of data")
+
+
+def test_a_restore_and_the_snapshot_that_it_waits_for_do_not_wait_for_each_other():
+    world = backed_up()
+    in_place(world, source={"snapshotName": "two"})
+    world.pass_time(1)
+    world.add_snapshot("two")
+    world.contents["data"] = "newer"
+    world.run(RUN, ("snapshot", "two"))
+    assert reasons(world.snapshots["two"].status.conditions)["Ready"] == ("True", "Complete")
+    assert outcome(world) == ("True", "Restored")
+    assert world.contents["data"] == "newer"
