@@ -1,0 +1,141 @@
+"""Passwords, and repositories that are missing, half there, locked, or have foreign files in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lowtide_engine.repository import Password, open_repository
+from lowtide_engine.storage import StorageOptions, SystemClock, open_storage
+from tests.conformance.actors import PASSWORD, Lowtide, Restic
+from tests.conformance.trees import make_plain_tree
+
+pytestmark = pytest.mark.oracle
+
+
+def reason(lowtide: Lowtide) -> str:
+    assert lowtide.result is not None
+    return lowtide.result.reason
+
+
+def test_passwords_by_either_open_for_both(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    lowtide.run("init")
+    (tmp_path / "second").write_text("second password\n")
+    (tmp_path / "third").write_text("third password")
+    lowtide.run("key", "add", "--new-password-file", tmp_path / "second")
+    restic.run("key", "add", "--new-password-file", tmp_path / "third")
+
+    for password in ("second password", "third password"):
+        assert restic.run("snapshots", extra={"RESTIC_PASSWORD": password}).code == 0
+        assert lowtide.run("snapshots", extra={"RESTIC_PASSWORD": password}).code == 0
+    ours, theirs = (json.loads(actor.run("key", "list", "--json").out) for actor in (lowtide, restic))
+    assert {key["id"]: key["current"] for key in ours} == {key["id"]: key["current"] for key in theirs}
+
+
+def test_a_password_is_changed_and_removed(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    lowtide.run("init")
+    (tmp_path / "new").write_text("new password")
+    lowtide.run("key", "passwd", "--new-password-file", tmp_path / "new")
+
+    lowtide.run("snapshots", code=12)
+    restic.run("snapshots", code=12)
+    restic.run("snapshots", extra={"RESTIC_PASSWORD": "new password"})
+    (current,) = (path.name for path in Path(lowtide.repository, "keys").iterdir())
+    lowtide.run("key", "remove", current, code=1, extra={"RESTIC_PASSWORD": "new password"})
+    assert reason(lowtide) == "BadInput"
+
+
+def test_where_there_is_none(lowtide: Lowtide, tmp_path: Path) -> None:
+    for command in (["snapshots"], ["backup", tmp_path], ["check"], ["restore", "latest", "--target", tmp_path / "x"]):
+        lowtide.run(*command, code=10)
+        assert reason(lowtide) == "RepositoryMissing"
+    assert not Path(lowtide.repository).exists()
+
+
+def test_init_refuses_a_repository_and_remains_of_one(lowtide: Lowtide, restic: Restic, place: str) -> None:
+    restic.run("init")
+    lowtide.run("init", code=1)
+    assert reason(lowtide) == "RepositoryExists"
+    (Path(place) / "config").unlink()
+    lowtide.run("init", code=1)
+    assert reason(lowtide) == "RepositoryExists"
+    lowtide.run("snapshots", code=10)
+
+
+def test_without_keys_it_is_no_repository(lowtide: Lowtide, place: str) -> None:
+    lowtide.run("init")
+    for key in (Path(place) / "keys").iterdir():
+        key.unlink()
+
+    lowtide.run("snapshots", code=None)
+
+    assert reason(lowtide) in ("RepositoryMissing", "WrongPassword")
+
+
+def test_foreign_files_are_passed_over(lowtide: Lowtide, restic: Restic, place: str, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    for folder in ("snapshots", "index", "locks", "keys", "data", "data/00", ""):
+        (Path(place) / folder / ".DS_Store").write_text("not ours")
+        (Path(place) / folder / f"{'a' * 64}-tmp-123").write_text("half written")
+
+    lowtide.run("check", "--read-data")
+    assert lowtide.backup("source", cwd=tmp_path)["data_added"] == 0
+    lowtide.run("restore", "latest", "--target", tmp_path / "back")
+    lowtide.run("unlock")
+    restic.run("check")
+
+
+@pytest.mark.parametrize("kind", ["snapshots", "index"])
+def test_a_damaged_file_is_named_and_stops_what_would_write(
+    kind: str, lowtide: Lowtide, place: str, tmp_path: Path
+) -> None:
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    (damaged,) = (Path(place) / kind).iterdir()
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+
+    ran = lowtide.run("check", code=1, extra={"RESTIC_CACHE_DIR": str(tmp_path / "no cache")})
+    assert damaged.name[:8] in ran.err
+    ran = lowtide.run("backup", "--no-cache", "source", code=1, cwd=tmp_path)
+    assert damaged.name[:8] in ran.err
+    assert reason(lowtide) == "RepositoryDamaged"
+
+
+def test_a_full_disk_or_a_read_only_one_says_so(lowtide: Lowtide, place: str, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    lowtide.run("init")
+    (Path(place) / "locks").chmod(0o500)
+
+    lowtide.run("backup", tmp_path, code=1)
+
+    assert reason(lowtide) in ("StorageRefused", "StorageFailed")
+    lowtide.run("snapshots", "--no-lock")
+
+
+def test_a_dead_holders_lock_goes_and_no_other(lowtide: Lowtide, restic: Restic, tmp_path: Path, place: str) -> None:
+    """The operator names a pod whose container ended: its locks are removed, those of others stay."""
+    lowtide.run("init")
+
+    def leave(holder: str, *, exclusive: bool) -> None:
+        storage = open_storage(place, StorageOptions(), clock=SystemClock())
+        environment = {"LOWTIDE_HOLDER": holder}
+        repository = open_repository(storage, Password(PASSWORD), clock=SystemClock(), environment=environment)
+        repository.locks.acquire(exclusive=exclusive)
+
+    leave("c1.shop.pod-1", exclusive=True)
+    lowtide.run("preflight", code=11)
+    lowtide.run("preflight", "--dead-holder", "c1.shop.pod-2", code=11)
+    lowtide.run("preflight", "--dead-holder", "c1.shop.pod-1")
+    leave("c1.shop.pod-3", exclusive=False)
+    lowtide.run("unlock", "--dead-holder", "c1.shop.pod-1")
+    assert len(restic.list_ids("locks")) >= 1
+    lowtide.run("unlock", "--dead-holder", "c1.shop.pod-3")
+    assert not list((Path(place) / "locks").iterdir())
