@@ -20,7 +20,7 @@ from lowtide_engine.repository.go_text import Instant
 from lowtide_engine.repository.keys import own_username
 from lowtide_engine.repository.snapshot import Snapshot, choose_parent, find, summary
 from lowtide_engine.standing import PARTIAL_TAG, owner_tags, program_version
-from lowtide_engine.transfer import Transfer
+from lowtide_engine.transfer import Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository
@@ -105,32 +105,33 @@ def back_up(
         reporter.notice(f"using parent snapshot {parent.short_id}")
     indexed = locked.load_index()
     config = locked.repository.config
-    run = Backup(
-        locked.repository.kernel_key,
-        indexed.index,
-        polynomial=config.chunker_polynomial,
-        version=config.version,
-        targets=targets,
-        parent=parent.tree if parent is not None else None,
-        excludes=request.excludes,
-        iexcludes=request.iexcludes,
-        exclude_if_present=request.exclude_if_present,
-        exclude_caches=request.exclude_caches,
-        exclude_larger_than=request.exclude_larger_than,
-        one_file_system=request.one_file_system,
-        force=request.force,
-        ignore_inode=request.ignore_inode,
-        ignore_ctime=request.ignore_ctime,
-        with_atime=request.with_atime,
-        omit_names=request.omit_names,
-        compression=request.compression,
-        pack_size=request.pack_size,
-        verify=request.verify and config.extra_verify,
-        dry_run=request.dry_run,
-        verbose=request.verbose,
-        readers=request.readers,
-    )
-    finished = Transfer(run, indexed, reporter, stop).drive()
+    with told_as_engine_error():
+        run = Backup(
+            locked.repository.kernel_key,
+            indexed.index,
+            polynomial=config.chunker_polynomial,
+            version=config.version,
+            targets=targets,
+            parent=parent.tree if parent is not None else None,
+            excludes=request.excludes,
+            iexcludes=request.iexcludes,
+            exclude_if_present=request.exclude_if_present,
+            exclude_caches=request.exclude_caches,
+            exclude_larger_than=request.exclude_larger_than,
+            one_file_system=request.one_file_system,
+            force=request.force,
+            ignore_inode=request.ignore_inode,
+            ignore_ctime=request.ignore_ctime,
+            with_atime=request.with_atime,
+            omit_names=request.omit_names,
+            compression=request.compression,
+            pack_size=request.pack_size,
+            verify=request.verify and config.extra_verify,
+            dry_run=request.dry_run,
+            verbose=request.verbose,
+            readers=request.readers,
+        )
+        finished = Transfer(run, indexed, reporter, stop).drive()
     errors = finished.summary["errors"] + missing
     if request.refuse_empty and not finished.summary["total_files_processed"]:
         where = ", ".join(shown(target) for target in request.targets)

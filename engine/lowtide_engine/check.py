@@ -21,7 +21,7 @@ from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.repository import IndexedRepository
 from lowtide_engine.storage import File, FileKind
 from lowtide_engine.subset import Subset
-from lowtide_engine.transfer import Transfer
+from lowtide_engine.transfer import Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository
@@ -78,9 +78,10 @@ def check(
     present = {entry.name: entry.size for entry in locked.repository.storage.list(FileKind.DATA)}
     packs = _compare_packs(indexed.index, present, listening, report)
     roots = list(dict.fromkeys(snapshot.tree for snapshot in snapshots))
-    run = Check(locked.repository.kernel_key, indexed.index, roots=roots)
     before = report.problems
-    Transfer(run, indexed, listening, stop, outage_ends_it=True).drive()
+    with told_as_engine_error():
+        run = Check(locked.repository.kernel_key, indexed.index, roots=roots)
+        Transfer(run, indexed, listening, stop, outage_ends_it=True).drive()
     if check_unused and report.problems == before and len(snapshots) == listed:
         for kind, blob in run.unused():
             listening.problem("BlobUnused", f"{kind} blob {blob} is not used by any snapshot")

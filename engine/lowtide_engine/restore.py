@@ -12,7 +12,8 @@ from lowtide_engine.errors import BadInput, EngineError
 from lowtide_engine.reporting import Reporter
 from lowtide_engine.repository.snapshot import SnapshotFilter
 from lowtide_engine.standing import find_data, standing
-from lowtide_engine.transfer import Transfer
+from lowtide_engine.transfer import Transfer, told_as_engine_error
+from lowtide_engine.trees import find_node
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository
@@ -105,28 +106,31 @@ def restore(
         if flaw:
             raise DeletionRefused(f"snapshot {snapshot.short_id} {flaw}: --delete could remove what it lacks")
     indexed = locked.load_index()
-    run = Restore(
-        locked.repository.kernel_key,
-        indexed.index,
-        tree=snapshot.tree,
-        target=request.target,
-        subfolder=os.fsencode(folder),
-        includes=request.includes,
-        excludes=request.excludes,
-        iincludes=request.iincludes,
-        iexcludes=request.iexcludes,
-        overwrite=request.overwrite,
-        delete=request.delete,
-        sparse=request.sparse,
-        numeric_owner=request.numeric_owner,
-        owner=request.owner,
-        root_metadata=request.root_metadata,
-        verify=request.verify,
-        dry_run=request.dry_run,
-        verbose=request.verbose,
-    )
-    listening = _Listening(reporter)
-    finished = Transfer(run, indexed, listening, stop).drive()
+    if folder != "/":
+        find_node(indexed, snapshot.tree, os.fsencode(folder))
+    with told_as_engine_error():
+        run = Restore(
+            locked.repository.kernel_key,
+            indexed.index,
+            tree=snapshot.tree,
+            target=request.target,
+            subfolder=os.fsencode(folder),
+            includes=request.includes,
+            excludes=request.excludes,
+            iincludes=request.iincludes,
+            iexcludes=request.iexcludes,
+            overwrite=request.overwrite,
+            delete=request.delete,
+            sparse=request.sparse,
+            numeric_owner=request.numeric_owner,
+            owner=request.owner,
+            root_metadata=request.root_metadata,
+            verify=request.verify,
+            dry_run=request.dry_run,
+            verbose=request.verbose,
+        )
+        listening = _Listening(reporter)
+        finished = Transfer(run, indexed, listening, stop).drive()
     counts = finished.summary
     touched = counts["files_restored"] + counts["files_skipped"] + counts["dirs_restored"] + counts["errors"]
     if selects and not touched:

@@ -16,7 +16,8 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import (
@@ -50,6 +51,21 @@ WAIT_SECONDS = 0.2
 PROGRESS_SECONDS = 0.25
 UPLOADS_GRACE_SECONDS = 6.0
 FLUSH_SECONDS = 8.0
+
+
+class RunFailed(EngineError):
+    """The kernel ended a run: damaged data, a pattern that is none, a thread that died. It says what."""
+
+    reason = "RunFailed"
+
+
+@contextmanager
+def told_as_engine_error() -> Iterator[None]:
+    """Around whatever calls the kernel for a job: what it raises is told to people as any other failure is."""
+    try:
+        yield
+    except KernelError as error:
+        raise RunFailed(str(error)) from error
 
 
 class Transfer:

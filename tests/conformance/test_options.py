@@ -106,8 +106,8 @@ def test_the_same_files_are_brought_back(
 
 
 def _litter(folder: Path, *, in_the_way: bool) -> None:
-    """What is there before: the same name with other content, older and newer, strays; and a file where a folder belongs,
-    which restic replaces even where it is to overwrite nothing, and lowtide does not."""
+    """What is there before: the same name with other content, older and newer, strays; and a file where a folder
+    belongs, which restic replaces even where it is to overwrite nothing, and lowtide does not."""
     (folder / "deep").mkdir(parents=True)
     names = [("a.txt", 1), ("a.log", 4_000_000_000), ("x.stray", 5), ("deep/y.stray", 6)]
     for name, seconds in [*names, ("skip", 7)] if in_the_way else names:

@@ -14,11 +14,22 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from lowtide_engine.reporting import shown
 
 if TYPE_CHECKING:
     from lowtide_engine.reporting import Progress
+
+
+def _whole() -> Column:
+    """A column that is never cut, so that the line keeps to one row."""
+    return Column(no_wrap=True)
+
+
+def _cut() -> Column:
+    """The column that takes what room is left."""
+    return Column(no_wrap=True, overflow="ellipsis", ratio=1)
 
 
 class LiveLine:
@@ -27,15 +38,16 @@ class LiveLine:
     def __init__(self, verb: str, console: Console | None = None) -> None:
         self._progress = Bar(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TextColumn("{task.fields[files]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[current]}", markup=False),
+            TextColumn("{task.description}", table_column=_whole()),
+            BarColumn(bar_width=12),
+            DownloadColumn(binary_units=True, table_column=_whole()),
+            TransferSpeedColumn(table_column=_whole()),
+            TextColumn("{task.fields[files]}", table_column=_whole()),
+            TimeRemainingColumn(compact=True, table_column=_whole()),
+            TextColumn("{task.fields[current]}", markup=False, table_column=_cut()),
             console=console,
             transient=True,
+            expand=True,
             refresh_per_second=5,
         )
         self._task = self._progress.add_task(verb, total=None, files="", current="")

@@ -82,6 +82,8 @@ class Output:
             print(f"error: {sentence}", file=sys.stderr, flush=True)
 
     def item_done(self, path: bytes, action: str, size: int) -> None:
+        if not self.verbose:
+            return
         if self.json:
             self.message("verbose_status", {"action": action, "item": shown(path), "data_size": size})
         else:

@@ -33,5 +33,5 @@ def test_of_nothing_nothing_is_chosen() -> None:
 
 @pytest.mark.parametrize("text", ["0/5", "6/5", "1/257", "0%", "101%", "-1", "", "0", "half", "1/2/3"])
 def test_what_is_no_subset(text: str) -> None:
-    with pytest.raises(ValueError, match="is no|is nothing"):
+    with pytest.raises(ValueError, match=r"is no|is nothing"):
         parse_subset(text)
