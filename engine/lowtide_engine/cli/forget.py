@@ -10,6 +10,7 @@ import click
 
 from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import print_json, table
+from lowtide_engine.cli.prune import engine_options, prune_options, run_prune
 from lowtide_engine.cli.selecting import owner_options, snapshot_filter, taken
 from lowtide_engine.cli.session import Session
 from lowtide_engine.cli.snapshots import document
@@ -100,6 +101,8 @@ def _periods(name: str) -> str:
               )  # fmt: skip
 @click.option("--allow-partial", is_flag=True, help="Count partial snapshots as if they were whole.")
 @click.option("--unsafe-allow-remove-all", is_flag=True, help="Without rules, remove all that the filters select.")
+@click.option("--prune", is_flag=True, help="Free what the removed snapshots used, if some were; see `lowtide prune`.")
+@prune_options
 @click.option("-n", "--dry-run", is_flag=True, help="Remove nothing, only say what would be removed.")
 @click.pass_context
 def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result:
@@ -112,12 +115,22 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
     owner = taken(given)
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"], owner)
     rules = _rules(given)
+    pruning = engine_options(session, given)
     _refuse_unclear(ids, rules, only, run=owner["run"], remove_all=given["unsafe_allow_remove_all"])
     with session.locked(writes=not given["dry_run"], exclusive=True) as locked:
         if rules:
             removed = _by_rules(session, locked, rules, only, given)
         else:
             removed = _by_name(session, locked, ids, None if ids else only, dry_run=given["dry_run"])
+        if given["prune"] and removed:
+            run_prune(
+                session,
+                locked,
+                pruning,
+                dry_run=given["dry_run"],
+                ignoring=[snapshot.id for snapshot in removed] if given["dry_run"] else (),
+                allow_empty=given["unsafe_allow_remove_all"],
+            )
     return session.result(snapshot_ids=[snapshot.id for snapshot in removed][:32])
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "key": "List, add, remove and change passwords.",
     "ls": "List the files of a snapshot.",
     "preflight": "Prove that a backup into the repository could start now.",
+    "prune": "Free what no snapshot needs.",
     "restore": "Write the files of a snapshot into a folder.",
     "snapshots": "List the snapshots of the repository.",
     "unlock": "Remove locks that no living process holds.",
