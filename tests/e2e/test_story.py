@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.oracle, pytest.mark.s3]
 PASSWORD = "a password for the tests"
 SECRET = "shop-repository"
 FILES = (
-    "cd /srv/web && find . -mindepth 1 -printf '%y %m %U:%G %s %T@ %p -> %l\\n' | sort"
-    " && find . -type f -exec sha256sum {} + | sort"
+    "cd /srv/web && (find . -mindepth 1 -printf '%y %m %U:%G %s %T@ %p -> %l\\n' | sort"
+    " && find . -type f -exec sha256sum {} + | sort) | cat -v"
 )
 
 
