@@ -15,6 +15,7 @@ from lowtide_engine.contract import Result
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository, Repository, SnapshotFilter
+    from lowtide_engine.storage import Storage
 
 
 @click.command(cls=Command)
@@ -51,7 +52,7 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
 
 
 def _create_if_missing(session: Session) -> bool:
-    from lowtide_engine.errors import FileMissing
+    from lowtide_engine.errors import FileMissing, RepositoryExists
     from lowtide_engine.repository import init_repository
     from lowtide_engine.storage import CONFIG, FileKind
 
@@ -64,12 +65,32 @@ def _create_if_missing(session: Session) -> bool:
         storage.close()
         return False
     if next(iter(storage.list(FileKind.KEY)), None) is not None:
-        # Another preflight may be creating it right now, or its config was lost: opening it says which.
+        _await_config(session, storage)
         storage.close()
         return False
     password = session.password()
-    with init_repository(storage, password, clock=session.clock, environment=session.settings.environment):
-        return True
+    try:
+        with init_repository(storage, password, clock=session.clock, environment=session.settings.environment):
+            return True
+    except RepositoryExists:
+        # Another preflight was the one to create it.
+        return False
+
+
+def _await_config(session: Session, storage: Storage) -> None:
+    """Wait a little for the config beside keys: another preflight may be storing it right now. Where none comes it
+    was lost, and opening the repository says so.
+    """
+    from lowtide_engine.errors import FileMissing
+    from lowtide_engine.storage import CONFIG
+
+    for _ in range(20):
+        session.clock.sleep(0.5)
+        try:
+            storage.stat(CONFIG)
+        except FileMissing:
+            continue
+        return
 
 
 def _prove(

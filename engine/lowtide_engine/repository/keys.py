@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -126,9 +127,11 @@ class KeyInfo:
     created: str
 
 
-def find_key(storage: Storage, password: Password, hint: str | None = None) -> tuple[str, MasterKey]:
-    """The first key file that opens with the password, `hint` (an id's beginning) first: (its name, the master
-    key).
+def find_key(
+    storage: Storage, password: Password, hint: str | None = None, *, but: Collection[str] = ()
+) -> tuple[str, MasterKey]:
+    """The first key file that opens with the password, `hint` (an id's beginning) first, those of `but` never: (its
+    name, the master key).
 
     Damaged key files are passed over as long as another opens. Raises RepositoryMissing where there is none at all,
     KeyMissing for a hint that matches none or several, WrongPassword otherwise.
@@ -141,6 +144,8 @@ def find_key(storage: Storage, password: Password, hint: str | None = None) -> t
         names = [first, *(name for name in names if name != first)]
     damaged: EngineError | None = None
     for name in names[:MAX_TRIED]:
+        if name in but:
+            continue
         try:
             return name, load_key(storage, name).open(password)
         except MacMismatch:
