@@ -22,7 +22,7 @@ from lowtide_engine.prune_plan import PackUse, PruneOptions, PrunePlan, Survey, 
 from lowtide_engine.repack import IndexWriter, Repacker, entries_of
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.storage import File, FileKind
-from lowtide_engine.transfer import Transfer
+from lowtide_engine.transfer import Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
     from lowtide_engine._kernel import BlobKind
@@ -131,8 +131,9 @@ def _unused(
 ) -> frozenset[tuple[BlobKind, str]]:
     """The blobs that no snapshot needs, after every tree was read; RepositoryDamaged where something is missing."""
     counting = _Counting(reporter)
-    run = Check(indexed.repository.kernel_key, indexed.index, roots=reading.roots)
-    Transfer(run, indexed, counting, stop, outage_ends_it=True).drive()
+    with told_as_engine_error():
+        run = Check(indexed.repository.kernel_key, indexed.index, roots=reading.roots)
+        Transfer(run, indexed, counting, stop, outage_ends_it=True).drive()
     if counting.problems:
         raise RepositoryDamaged(
             f"{counting.problems} problems were found in what snapshots need, so nothing was removed"
