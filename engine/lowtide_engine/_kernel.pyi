@@ -269,8 +269,10 @@ class Restore(Run):
     and that is an ItemError during "delete", by a refused name, an unreadable tree, or anything whose data could not be restored.
     A folder that is in a file's way and not empty fails without `delete`.
 
-    An owner or attribute that can't be set is an ItemError (during "owner", "xattr"), also for an unprivileged caller, whom restic
-    doesn't tell; who accepts that passes `owner=False`. Set-id bits are left out where the owner isn't the snapshot's.
+    An owner or attribute that can't be set is an ItemError (during "owner", "xattr"), also for an unprivileged caller,
+    whom restic doesn't tell; who accepts that passes `owner=False`. It is a notice where the file system can't hold the
+    attribute, and for labels that a security module gives by its own rules (security.selinux). Set-id bits are left out,
+    with a notice, where the owner isn't the snapshot's.
     `numeric_owner=False` looks names up here and falls back to the numbers. `verify` reads each file again from the disk.
 
     ItemDone actions: "restored", "updated", "unchanged", "skipped", "folder", "deleted". Summary keys: files_restored,

@@ -384,6 +384,9 @@ outcome = made.restore(changed, target, owner=False)
 assert outcome.faults() == [], outcome.errors
 assert (target / "closed" / "inside").read_bytes() == b"other"
 assert (target / "closed").stat().st_mode & 0o7777 == 0o555
+trusted = {"extended_attributes": [{"name": "security.capability", "value": "AQAAAgAEAAAAAAAAAAAAAAAAAAA="}]}
+outcome = made.restore(made.tree(made.file("capable", b"c", **ours, **trusted)), target)
+assert outcome.faults() == [(bytes(target / "capable"), "xattr")]
 print("done")
 """
 

@@ -107,10 +107,11 @@ impl Metadata {
             let value = xattr.value.as_deref().unwrap_or_default();
             match target.set_xattr(&xattr.name, value) {
                 Ok(()) => {}
+                Err(_) if target.has_xattr(&xattr.name, value) => {}
                 Err(error) => shortfalls.push(Shortfall {
                     during: "xattr",
                     message: format!("the attribute {} cannot be set: {error}", xattr.name.escape_ascii()),
-                    notice: error == Errno::OPNOTSUPP,
+                    notice: error == Errno::OPNOTSUPP || is_label(&xattr.name),
                 }),
             }
         }
@@ -168,6 +169,14 @@ impl Shortfall {
     }
 }
 
+/// What a security module of the machine gives to files by its own rules (a cluster relabels volumes for each pod).
+fn is_label(name: &[u8]) -> bool {
+    name == b"security.selinux"
+        || name.starts_with(b"security.SMACK64")
+        || name == b"security.ima"
+        || name == b"security.evm"
+}
+
 /// Labels of security modules and the like belong to the machine; what a file of a snapshot may carry itself is put right.
 fn is_ours_to_remove(name: &[u8]) -> bool {
     name.starts_with(b"user.")
@@ -210,6 +219,16 @@ impl Target<'_> {
         }
     }
 
+    /// Whether the attribute is there with this value. One that is longer isn't.
+    fn has_xattr(self, name: &[u8], value: &[u8]) -> bool {
+        let mut buffer = vec![0; value.len() + 1];
+        let read = match self {
+            Target::Handle(fd) => fs::fgetxattr(fd, name, &mut buffer[..]),
+            Target::Place(fd) => fs::getxattr(proc_path(fd), name, &mut buffer[..]),
+        };
+        read.is_ok_and(|length| buffer[..length] == *value)
+    }
+
     fn remove_xattr(self, name: &[u8]) -> Result<(), Errno> {
         match self {
             Target::Handle(fd) => fs::fremovexattr(fd, name),
@@ -242,4 +261,36 @@ impl Target<'_> {
 pub fn open_place(folder: BorrowedFd<'_>, name: &[u8]) -> Result<rustix::fd::OwnedFd, Errno> {
     use fs::OFlags;
     fs::openat(folder.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_the_machine_s_and_capabilities_are_the_file_s() {
+        for label in [&b"security.selinux"[..], b"security.SMACK64", b"security.SMACK64EXEC", b"security.ima"] {
+            assert!(is_label(label) && !is_ours_to_remove(label));
+        }
+        for own in [&b"security.capability"[..], b"user.selinux", b"trusted.x", b"system.posix_acl_default"] {
+            assert!(!is_label(own) && is_ours_to_remove(own));
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_is_there_already_needs_no_right() {
+        let scratch = crate::restore::scratch::Scratch::new("xattr");
+        let file = std::fs::File::create(scratch.path().join("f")).expect("a file");
+        let place = open_place(fs::CWD, scratch.path().join("f").as_os_str().as_encoded_bytes()).expect("a place");
+        for target in [Target::Handle(file.as_fd()), Target::Place(place.as_fd())] {
+            if target.set_xattr(b"user.a", b"value") == Err(Errno::OPNOTSUPP) {
+                return;
+            }
+            assert!(target.has_xattr(b"user.a", b"value"));
+            for other in [&b"valu"[..], b"value2", b"other", b""] {
+                assert!(!target.has_xattr(b"user.a", other));
+            }
+            assert!(!target.has_xattr(b"user.b", b""));
+        }
+    }
 }
