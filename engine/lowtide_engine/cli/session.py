@@ -125,12 +125,14 @@ class Session:
         if self.settings.no_lock and not writes:
             yield repository.unlocked()
             return
+        # A conflict that a deferred look finds can't be waited out any more: who asked for patience looks at once.
+        deferred = not exclusive and not self.settings.retry_lock
         with repository.locked(
             exclusive=exclusive,
             retry_for=self.settings.retry_lock,
             clear_unrefreshed=bool(self.settings.environment.get(HOLDER_VARIABLE)),
             dead_holders=self.settings.dead_holder,
-            defer_second_look=not exclusive,
+            defer_second_look=deferred,
         ) as locked:
             yield locked
 
