@@ -193,6 +193,8 @@ class Progress:
     bytes_done: int
     bytes_total: int
     errors: int
+    steps: int
+    """Changes whenever something was done, also where no other number shows it."""
     scan_finished: bool
     current: list[bytes]
 

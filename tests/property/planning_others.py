@@ -17,6 +17,7 @@ from lowtide_operator.planning.observed import (
     Container,
     Meta,
     MoverJobSeen,
+    MoverProgress,
     Pod,
     PolicyObject,
     Uid,
@@ -167,7 +168,7 @@ class Others:
                     ready=False,
                     scheduled=not pending,
                     unschedulable="0/1 nodes are available" if pending else "",
-                    progress=self.now,
+                    progress=MoverProgress(self.now),
                 )
                 self.movers[pod.meta.uid] = mover
                 if mover.job.writes:

@@ -35,6 +35,7 @@ class Output:
         self._started = time.monotonic()
         self._interval = _interval(settings.environment)
         self._last = self._started
+        self._moved: tuple[object, ...] = ()
         self._live: LiveLine | None = None
         self._terminal = not settings.json and not settings.quiet and sys.stdout.isatty()
 
@@ -108,8 +109,11 @@ class Output:
                 self._live = LiveLine(self._verb)
             self._live.show(progress)
         elif self.json and not self.quiet and now - self._last >= self._interval:
-            self._last = now
-            self.message("status", self._status(progress, now - self._started))
+            # A mover that hangs is found by its silence: nothing is said again that was said already.
+            moved = _position(progress)
+            if moved != self._moved:
+                self._last, self._moved = now, moved
+                self.message("status", self._status(progress, now - self._started))
 
     def stop_live(self) -> None:
         """Take the live line away; idempotent."""
@@ -138,6 +142,12 @@ class Output:
             "error_count": progress.errors,
             "current_files": [shown(path) for path in progress.current],
         }
+
+
+def _position(progress: Progress) -> tuple[object, ...]:
+    """What differs as soon as a job did anything. The kernel counts steps too, within a large file for example."""
+    numbers = (progress.files_done, progress.files_total, progress.bytes_done, progress.bytes_total, progress.errors)
+    return (*numbers, getattr(progress, "steps", 0), *progress.current)
 
 
 def _interval(environment: Mapping[str, str]) -> float:

@@ -19,8 +19,10 @@ from lowtide_operator.planning.movers import (
     movers_must_end,
     one_at_a_time,
     placement,
+    progress_of,
 )
 from lowtide_operator.planning.naming import parent_tags, run_tags
+from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.quiesce import watch
 from lowtide_operator.planning.run import MAX_TEXT, Run
 
@@ -44,7 +46,8 @@ def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) ->
         if not _same_claim(run, volume):
             return False
     until = movers_must_end(run, resolved.quiesce.max_downtime)
-    if until is not None and run.now > until - SHORTEST_MOVER and len(run.status.volumes) < len(resolved.volumes):
+    ended = sum(volume.progress is None for volume in run.status.volumes)
+    if until is not None and run.now > until - SHORTEST_MOVER and ended < len(resolved.volumes):
         run.fail("MaxDowntimeExceeded", TOO_LITTLE_TIME)
         return False
     serial = one_at_a_time(resolved.repository, run.world)
@@ -118,6 +121,7 @@ def backup_task(
         look_up=look_up,
         expected_repository=resolved.repository_id or "",
         on_result=lambda record, result: _note(run, volume.claim, record, result),
+        on_progress=lambda record, told: _follow(run, volume.claim, record, told),
     )
 
 
@@ -149,6 +153,12 @@ def _same_claim(run: Run[SnapshotStatus], volume: ResolvedVolume) -> bool:
         return True
     run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.claim} was deleted or replaced during the run.")
     return False
+
+
+def _follow(run: Run[SnapshotStatus], claim: str, record: JobRecord, told: MoverProgress) -> None:
+    """Show how far the mover of a volume is."""
+    progress = progress_of(run.status.volumes, claim, told)
+    put_volume(run, VolumeStatus(claim=claim, attempt=record.attempt, progress=progress))
 
 
 def _note(run: Run[SnapshotStatus], claim: str, record: JobRecord, result: Result) -> None:
@@ -192,6 +202,7 @@ def _conclude(run: Run[SnapshotStatus], resolved: Resolved, claim: str, record: 
                 "reason": reason,
                 "message": message[:MAX_TEXT] if message else None,
                 "snapshot_id": record.snapshot_ids[-1] if record.snapshot_ids else None,
+                "progress": None,
             }
         ),
     )

@@ -15,7 +15,7 @@ from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, MoverJob, Purpose, Ref
 from lowtide_operator.planning.naming import job_name
-from lowtide_operator.planning.observed import Container, MoverJobSeen, Pod, Uid
+from lowtide_operator.planning.observed import Container, MoverJobSeen, MoverProgress, Pod, Uid
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
 
 MOVER_CONTAINER = "mover"
@@ -60,7 +60,7 @@ class Task:
     `build` makes the Job of a given name and attempt. `until`: no attempt starts after it. `look_up` makes the task
     that finds what a Job without a result may have stored; without it such a Job is simply tried again, so its
     command must bear that. `expected_repository`: a result from a repository with another id is a failure.
-    `on_result` gets each result once.
+    `on_result` gets each result once, `on_progress` what a running mover tells of itself at each look.
     """
 
     purpose: Purpose
@@ -72,6 +72,7 @@ class Task:
     look_up: Callable[[JobRecord], Task] | None = None
     expected_repository: str = ""
     on_result: Callable[[JobRecord, Result], None] | None = None
+    on_progress: Callable[[JobRecord, MoverProgress], None] | None = None
 
 
 def drive(run: Run[S], task: Task) -> JobRecord | None:
@@ -280,13 +281,15 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
         run.look_again(30)
         return record.model_copy(update={"message": why[:MAX_TEXT]})
     started = running.started or job.meta.created
-    told = max(started, running.progress or started)
-    if running.progress is not None and run.now >= told + deadlines.no_progress:
+    told = running.progress
+    if told is not None and run.now >= max(started, told.time) + deadlines.no_progress:
         text = f"The mover reported no progress for {int(deadlines.no_progress.total_seconds())} s."
         return _over(run, record, JobOutcome.FAILED, "NoProgress", text)
     if run.now >= job.meta.created + deadlines.whole:
         text = f"The mover took longer than {int(deadlines.whole.total_seconds())} s (mover.deadlines.whole)."
         return _over(run, record, JobOutcome.FAILED, "TooLong", text)
+    if told is not None and task.on_progress is not None:
+        task.on_progress(record, told)
     run.look_again(30)
     return record.model_copy(update={"message": None})
 

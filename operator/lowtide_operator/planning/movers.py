@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.snapshot import Progress, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.jobs import dead_holders
 from lowtide_operator.planning.naming import is_ours, job_labels
-from lowtide_operator.planning.observed import Identity, World
+from lowtide_operator.planning.observed import Identity, MoverProgress, World
 from lowtide_operator.planning.run import Run, S
 
 ONE_NODE_MODES = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
@@ -19,6 +21,10 @@ LONGEST_MARGIN = timedelta(seconds=75)
 
 SHORTEST_MOVER = timedelta(seconds=5)
 """A mover that has less time than this is not started."""
+
+
+PROGRESS_EVERY = timedelta(seconds=15)
+"""How often a run's status follows its movers: each write of it wakes the run."""
 
 
 def describe(
@@ -48,6 +54,20 @@ def describe(
         active_deadline=max(1, int(time.total_seconds())),
         elevated_allowed=run.world.elevated_allowed,
         dead_holders=dead_holders(run),
+    )
+
+
+def progress_of(volumes: Iterable[VolumeStatus], claim: str, told: MoverProgress) -> Progress:
+    """How far the mover of `claim` is, for its status: what it tells, or what is known while that is young."""
+    known = next((volume.progress for volume in volumes if volume.claim == claim), None)
+    if known is not None and known.updated_at is not None and told.time < known.updated_at + PROGRESS_EVERY:
+        return known
+    return Progress(
+        files=told.files,
+        bytes=told.bytes,
+        total_bytes=told.total_bytes,
+        percent=told.percent,
+        updated_at=told.time.replace(microsecond=0),
     )
 
 

@@ -132,13 +132,25 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class MoverProgress:
+    """How far a running mover is by its own log: `time` is when it last wrote that anything had moved. Sizes in bytes;
+    None where it can't tell yet."""
+
+    time: datetime
+    files: int = 0
+    bytes: int = 0
+    total_bytes: int | None = None
+    percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """A pod of the namespace, whoever made it and in whatever phase: every pod object of the namespace is collected.
 
     `claims` are the names of the PVCs that its volumes name, those of ephemeral volumes (`<pod>-<volume>`) included.
     `scheduled` is the PodScheduled condition: None absent, else True or False with `unschedulable` as its message.
-    `reason` and `message` are status.reason and .message (Evicted, NodeLost, …). `progress` is the time of the newest
-    JSON line of the mover's log, where gather looked (our own running movers only), else None.
+    `reason` and `message` are status.reason and .message (Evicted, NodeLost, …). `progress` is what the end of the
+    mover's log says, where gather looked (our own running movers only) and it says anything, else None.
     """
 
     meta: Meta
@@ -153,7 +165,7 @@ class Pod:
     message: str = ""
     containers: tuple[Container, ...] = ()
     identity: Identity = Identity()
-    progress: datetime | None = None
+    progress: MoverProgress | None = None
 
     @property
     def finished(self) -> bool:

@@ -108,6 +108,8 @@ class Run(Generic[S]):
 
     def plan(self) -> Plan:
         """What to do. Empty for a run of which nothing is left to do."""
+        if self.ended and any(volume.progress is not None for volume in self.status.volumes):
+            self.update(volumes=tuple(v.model_copy(update={"progress": None}) for v in self.status.volumes))
         if self._finalizers is not None and self._finalizers != self.meta.finalizers:
             # A write of the status moves the resourceVersion: finalizers change in a plan of their own, after it.
             if not self._news and all(isinstance(effect, Announce) for effect in self.effects):

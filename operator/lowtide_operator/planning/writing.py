@@ -34,9 +34,10 @@ from lowtide_operator.planning.movers import (
     movers_must_end,
     one_at_a_time,
     placement,
+    progress_of,
 )
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL, RESTORED_ANNOTATION, parent_tags, run_tags
-from lowtide_operator.planning.observed import Claim
+from lowtide_operator.planning.observed import Claim, MoverProgress
 from lowtide_operator.planning.run import MAX_TEXT
 from lowtide_operator.planning.source import Restoring, find_claim
 from lowtide_operator.planning.stamp import Stamp, StampState, read_stamp, spec_hash
@@ -170,6 +171,7 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
                 seconds=round(result.seconds),
                 errors=result.errors,
                 warnings=tuple(result.warnings),
+                progress=None,
             )
 
         return Task(
@@ -179,6 +181,7 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
             claim=volume.target,
             expected_repository=resolved.repository_id or "",
             on_result=note,
+            on_progress=_follow(run, volume),
         )
 
     def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
@@ -232,6 +235,7 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
             claim=volume.target,
             role=BACK,
             expected_repository=resolved.repository_id or "",
+            on_progress=_follow(run, volume),
         )
 
     def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
@@ -250,6 +254,13 @@ def put_volume(run: Restoring, claim: str, **changes: object) -> None:
     others = [volume for volume in run.status.volumes if volume.claim != claim]
     changed = known.model_copy(update=changes)
     run.update(volumes=tuple(sorted((*others, changed), key=lambda volume: volume.claim)))
+
+
+def _follow(run: Restoring, volume: ResolvedRestoreVolume) -> Callable[[JobRecord, MoverProgress], None]:
+    """Shows how far the mover of a volume is."""
+    return lambda _record, told: put_volume(
+        run, volume.claim, progress=progress_of(run.status.volumes, volume.claim, told)
+    )
 
 
 def _drive_all(
@@ -339,6 +350,7 @@ def _safety_task(
         until=until - SHORTEST_MOVER if until is not None else None,
         look_up=look_up,
         expected_repository=resolved.repository_id or "",
+        on_progress=_follow(run, volume),
     )
 
 

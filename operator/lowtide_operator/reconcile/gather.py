@@ -19,6 +19,7 @@ from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.observed import (
+    MoverProgress,
     ObservedOrphans,
     ObservedPolicy,
     ObservedRestore,
@@ -173,19 +174,19 @@ class Gatherer:
         found = await asyncio.gather(*(one(name) for name in sorted(names)))
         return [body for body in found if body is not None]
 
-    async def _progress(self, namespace: str, pods: Iterable[Manifest]) -> dict[str, datetime]:
-        """By pod: when its mover last told of progress. A log that can't be read tells nothing, and fails nothing."""
+    async def _progress(self, namespace: str, pods: Iterable[Manifest]) -> dict[str, MoverProgress]:
+        """By pod: how far its mover is. A log that can't be read tells nothing, and fails nothing."""
         running = [b["metadata"]["name"] for b in pods if (b.get("status") or {}).get("phase") == "Running"]
 
-        async def one(name: str) -> tuple[str, datetime | None]:
+        async def one(name: str) -> tuple[str, MoverProgress | None]:
             try:
                 log = await self._cluster.log(namespace, name, MOVER, tail_lines=LOG_LINES, limit_bytes=LOG_BYTES)
             except ClusterError:
                 return name, None
-            return name, parse.log_time(log)
+            return name, parse.mover_progress(log)
 
-        times = await asyncio.gather(*(one(name) for name in running))
-        return {name: time for name, time in times if time is not None}
+        told = await asyncio.gather(*(one(name) for name in running))
+        return {name: progress for name, progress in told if progress is not None}
 
     def _once(self, body: Manifest, read: Callable[[Manifest], T]) -> T:
         """`read(body)`, remembered while this is the object's resourceVersion: parsing costs more than asking."""

@@ -5,6 +5,7 @@ What Kubernetes leaves out is filled in as Kubernetes itself reads it (one repli
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from lowtide_operator.planning.observed import (
     Identity,
     Meta,
     MoverJobSeen,
+    MoverProgress,
     Node,
     Owner,
     Pod,
@@ -82,7 +84,7 @@ def restore(body: Manifest, *, strict: bool = False) -> RestoreObject:
     return RestoreObject(meta(body), spec, status, not body.get("status"), invalid)
 
 
-def pod(body: Manifest, progress: datetime | None = None) -> Pod:
+def pod(body: Manifest, progress: MoverProgress | None = None) -> Pod:
     """A pod."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
     name = body["metadata"]["name"]
@@ -187,16 +189,40 @@ def mover_job(body: Manifest) -> MoverJobSeen:
     )
 
 
-def log_time(log: str) -> datetime | None:
-    """The time of the newest line of a log (each line after its time) that carries a JSON object."""
+def mover_progress(log: str) -> MoverProgress | None:
+    """What the end of a mover's log says (each line after its time): when it last said anything in JSON, and the
+    numbers of its newest status line. None where it says nothing."""
+    newest: datetime | None = None
     for line in reversed(log.splitlines()):
         time, _, text = line.partition(" ")
-        if text.lstrip().startswith("{"):
-            try:
-                return parse_time(time)
-            except ValueError:
-                continue
-    return None
+        if not text.lstrip().startswith("{"):
+            continue
+        try:
+            newest = newest or parse_time(time)
+            told = json.loads(text)
+        except ValueError:
+            continue
+        if told.get("message_type") == "status":
+            return _numbers(newest, told)
+    return None if newest is None else MoverProgress(newest)
+
+
+def _numbers(time: datetime, status: Mapping[str, Any]) -> MoverProgress:
+    """The numbers of a status line; what a line of another version lacks, or says otherwise, is not known."""
+
+    def number(*names: str) -> int:
+        found = next((status[name] for name in names if type(status.get(name)) is int), 0)
+        return max(0, found)
+
+    share = status.get("percent_done")
+    percent = min(100, int(share * 100)) if isinstance(share, int | float) and share > 0 else None
+    return MoverProgress(
+        time,
+        files=number("files_done", "files_restored"),
+        bytes=number("bytes_done", "bytes_restored"),
+        total_bytes=number("total_bytes") if percent is not None else None,
+        percent=percent,
+    )
 
 
 def _read(model: type[Any], status_model: type[Any], body: Manifest, strict: bool) -> tuple[Any, Any, str]:

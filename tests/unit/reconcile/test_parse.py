@@ -97,17 +97,48 @@ def test_how_a_container_ended_and_what_it_left() -> None:
     assert pod.ended == container.finished
 
 
-def test_the_newest_line_with_json_tells_when_a_mover_last_reported() -> None:
+def test_the_end_of_a_movers_log_tells_how_far_it_is() -> None:
     log = (
         "2026-01-05T02:00:01.123456789Z {}\n"
-        '2026-01-05T02:00:07.5Z {"bytes": 1}\n'
+        '2026-01-05T02:00:05.5Z {"message_type":"status","percent_done":0.5,"total_files":4,"files_done":2,'
+        '"total_bytes":200,"bytes_done":100}\n'
+        '2026-01-05T02:00:07.5Z {"message_type":"error","item":"/a"}\n'
         "2026-01-05T02:00:09Z a warning\n"
         "cut off {\n"
+        '2026-01-05T02:00:10Z {"message_type":"stat'
     )
-    found = parse.log_time(log)
+    found = parse.mover_progress(log)
     assert found is not None
-    assert found.second == 7
-    assert parse.log_time("2026-01-05T02:00:09Z text\n") is None
+    assert found.time.second == 10
+    assert (found.files, found.bytes, found.total_bytes, found.percent) == (2, 100, 200, 50)
+    assert parse.mover_progress("2026-01-05T02:00:09Z text\n") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param(
+            '{"message_type":"status","percent_done":0,"total_bytes":9,"bytes_done":5,"files_done":1}',
+            (1, 5, None, None),
+            id="a scan that is not done knows no total",
+        ),
+        pytest.param(
+            '{"message_type":"status","percent_done":1.0,"total_bytes":9,"bytes_restored":9,"files_restored":3}',
+            (3, 9, 9, 100),
+            id="a restore",
+        ),
+        pytest.param(
+            '{"message_type":"status","percent_done":"x","files_done":-1,"bytes_done":[]}',
+            (0, 0, None, None),
+            id="what nobody writes",
+        ),
+        pytest.param('{"message_type":"summary"}', (0, 0, None, None), id="no status line among the last"),
+    ],
+)
+def test_the_numbers_of_a_status_line(line: str, expected: tuple[int, int, int | None, int | None]) -> None:
+    found = parse.mover_progress(f"2026-01-05T02:00:07Z {line}\n")
+    assert found is not None
+    assert (found.files, found.bytes, found.total_bytes, found.percent) == expected
 
 
 def test_a_status_that_can_not_be_read_stops_its_own_run_and_only_marks_it_for_others() -> None:

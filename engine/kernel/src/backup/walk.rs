@@ -215,6 +215,7 @@ impl<'a> Walk<'a> {
             Ok(opened) => opened,
             Err(error) => return self.problem("open", error, false),
         };
+        self.shared.core.progress().step();
         let mut node = self.shared.describer.node(as_name, &stat, previous.as_ref());
         self.xattrs(&mut node, &Of::Open(folder.as_fd()))?;
         let tagged = self.tagged(&folder)?;

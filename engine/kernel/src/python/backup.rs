@@ -104,8 +104,11 @@ impl Backup {
     }
 
     /// The storage's save of this pack returned.
-    fn pack_stored(&self, py: Python<'_>, pack: IdArgument) -> PyResult<()> {
-        Ok(py.detach(|| self.ledger.pack_stored(pack.0))?)
+    fn pack_stored(slf: &Bound<'_, Self>, pack: IdArgument) -> PyResult<()> {
+        let ledger = &slf.get().ledger;
+        slf.py().detach(|| ledger.pack_stored(pack.0))?;
+        slf.as_super().get().core.progress().step();
+        Ok(())
     }
 
     /// The storage's save of the index file with this ticket returned.

@@ -58,6 +58,7 @@ impl Run {
             bytes_done: seen.bytes_done,
             bytes_total: seen.bytes_total,
             errors: seen.errors,
+            steps: seen.steps,
             scan_finished: seen.scan_finished,
             current: seen.current,
         }
@@ -209,6 +210,8 @@ pub struct Progress {
     bytes_total: u64,
     #[pyo3(get)]
     errors: u64,
+    #[pyo3(get)]
+    steps: u64,
     #[pyo3(get)]
     scan_finished: bool,
     current: Vec<Vec<u8>>,

@@ -81,6 +81,7 @@ fn is_lost_and_found(folder: &[u8], name: &[u8], fd: BorrowedFd<'_>) -> bool {
 /// Delete `name` and, where it is a folder, all that is in it. What fails is told, the rest goes on.
 fn remove(session: &Session<'_>, folder: BorrowedFd<'_>, name: &[u8], path: &[u8], depth: usize) -> Result<()> {
     session.core.alive()?;
+    session.core.progress().step();
     let told = |error: Errno| session.fault(path, "delete", format!("it cannot be deleted: {error}"));
     let stat = match place::look(folder, name) {
         Ok(Some(stat)) => stat,

@@ -157,6 +157,7 @@ impl File {
         let mut buffer = Vec::new();
         for span in spans(session.index, &self.job.content).flatten() {
             session.core.alive().map_err(|error| error.to_string())?;
+            session.core.progress().step();
             if !content::holds(fd, &span, size, &mut buffer).map_err(told)? {
                 return Err(format!("what was written at {} is not what is read there", span.offset));
             }

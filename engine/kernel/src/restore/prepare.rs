@@ -99,6 +99,7 @@ fn missing(
     let mut missing = Vec::new();
     for span in spans {
         session.core.alive()?;
+        session.core.progress().step();
         if !content::holds(fd, &span, size, buffer).unwrap_or(false) {
             missing.push(span);
         }
@@ -158,6 +159,7 @@ fn start(
     };
     for span in &zeros {
         session.core.alive()?;
+        session.core.progress().step();
         if let Err(error) = place::write_zeros(&fd, span.offset, span.length, filling) {
             return nothing(file.fail(session, "write", error.to_string()));
         }

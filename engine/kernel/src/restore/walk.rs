@@ -93,6 +93,7 @@ pub fn walk(session: &Session<'_>, batches: &Queue<Batch>) -> Result<Walked> {
     };
     while let Some(number) = walk.ahead.pop() {
         session.core.alive()?;
+        session.core.progress().step();
         walk.visit(number, &mut loader)?;
     }
     session.core.progress().scan_finished.store(true, Relaxed);

@@ -12,6 +12,7 @@ pub struct Progress {
     pub bytes_done: AtomicU64,
     pub bytes_total: AtomicU64,
     pub errors: AtomicU64,
+    steps: AtomicU64,
     pub scan_finished: AtomicBool,
     current: Mutex<Vec<Vec<u8>>>,
 }
@@ -23,6 +24,7 @@ pub struct Seen {
     pub bytes_done: u64,
     pub bytes_total: u64,
     pub errors: u64,
+    pub steps: u64,
     pub scan_finished: bool,
     pub current: Vec<Vec<u8>>,
 }
@@ -31,6 +33,11 @@ impl Progress {
     /// Adds to a counter.
     pub fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Relaxed);
+    }
+
+    /// Something was done that no other number shows, such as a comparison within a large file: whoever looks sees that it goes on.
+    pub fn step(&self) {
+        self.steps.fetch_add(1, Relaxed);
     }
 
     /// A thread starts on this item.
@@ -53,6 +60,7 @@ impl Progress {
             bytes_done: self.bytes_done.load(Relaxed),
             bytes_total: self.bytes_total.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            steps: self.steps.load(Relaxed),
             scan_finished: self.scan_finished.load(Relaxed),
             current: lock(&self.current).clone(),
         }
