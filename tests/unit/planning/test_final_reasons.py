@@ -20,6 +20,7 @@ MAY_PASS = {
     "Interrupted": "the mover was told to stop: its node was drained",
     "LockLost": "somebody else held the repository",
     "StorageFailed": "each instance says it; the plain ones are worth another attempt",
+    "RunFailed": "the kernel's: damaged data stays so, but a thread that died for want of memory may not",
     "RepositoryFailed": "the repository answered with an error of its own",
 }
 
