@@ -65,34 +65,34 @@ impl Key {
         tag.into()
     }
 
-    fn stream(&self, iv: &[u8; IV]) -> Ctr128BE<Aes256> {
-        Ctr128BE::<Aes256>::new(&self.encrypt.into(), &(*iv).into())
-    }
-
-    /// Appends the sealed form of `plaintext` to `out`: `OVERHEAD` bytes more than it.
-    pub fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// Replaces `out` by the sealed form of `plaintext`: `OVERHEAD` bytes more than it. What `out` holds is not cleared before, so
+    /// that a buffer that is used again costs nothing.
+    pub fn seal_to(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let mut iv = [0; IV];
         while iv == [0; IV] {
             getrandom::fill(&mut iv).map_err(|e| Error::system(format!("the system gives no random numbers: {e}")))?;
         }
-        let start = out.len();
-        out.extend_from_slice(&iv);
-        out.extend_from_slice(plaintext);
-        self.stream(&iv).apply_keystream(&mut out[start + IV..]);
-        let mac = self.mac(&iv, &out[start + IV..]);
-        out.extend_from_slice(&mac);
+        out.resize(plaintext.len() + OVERHEAD, 0);
+        out[..IV].copy_from_slice(&iv);
+        let (ciphertext, mac) = out[IV..].split_at_mut(plaintext.len());
+        self.apply(&iv, plaintext, ciphertext);
+        mac.copy_from_slice(&self.mac(&iv, ciphertext));
         Ok(())
     }
 
+    /// Encrypts or decrypts from one buffer to another of the same length.
+    fn apply(&self, iv: &[u8; IV], from: &[u8], to: &mut [u8]) {
+        Ctr128BE::<Aes256>::new(&self.encrypt.into(), &(*iv).into()).apply_keystream_b2b(from, to);
+    }
+
     pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>> {
-        let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
-        self.seal_into(plaintext, &mut out)?;
+        let mut out = Vec::new();
+        self.seal_to(plaintext, &mut out)?;
         Ok(out)
     }
 
-    /// Replaces `out` by the plaintext of `sealed`. The MAC is checked before anything is decrypted.
+    /// Replaces `out` by the plaintext of `sealed`; leaves it as it is where that fails. The MAC is checked before anything is decrypted.
     pub fn unseal_into(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
         let (Some((iv, rest)), true) = (sealed.split_first_chunk::<IV>(), sealed.len() >= OVERHEAD) else {
             return Err(Error::damaged(format!("{} bytes are too few for a sealed item", sealed.len())));
         };
@@ -100,8 +100,8 @@ impl Key {
         if iv.iter().all(|b| *b == 0) || !bool::from(self.mac(iv, ciphertext).ct_eq(mac)) {
             return Err(Error::damaged("the MAC does not match: the bytes are damaged or sealed with another key"));
         }
-        out.extend_from_slice(ciphertext);
-        self.stream(iv).apply_keystream(out);
+        out.resize(ciphertext.len(), 0);
+        self.apply(iv, ciphertext, out);
         Ok(())
     }
 
@@ -177,6 +177,16 @@ mod tests {
             let sealed = key().seal(&plaintext).unwrap();
             assert_eq!(sealed.len(), length + OVERHEAD);
             assert_eq!(key().unseal(&sealed).unwrap(), plaintext);
+        }
+    }
+
+    #[test]
+    fn buffers_may_be_used_again() {
+        let (mut sealed, mut plain) = (vec![9; 1000], vec![9; 2000]);
+        for text in [&b"long enough to be longer than the next"[..], b"short", b"", b"longer again"] {
+            key().seal_to(text, &mut sealed).unwrap();
+            key().unseal_into(&sealed, &mut plain).unwrap();
+            assert_eq!((sealed.len(), &plain[..]), (text.len() + OVERHEAD, text));
         }
     }
 

@@ -128,6 +128,19 @@ pub fn begin(key: Key, index: Arc<Index>, mut options: Options) -> Result<(Arc<C
     Ok((core, ledger))
 }
 
+/// Each folder on the way to a file that waits to be read holds a descriptor, and many systems grant 1024 unless asked for more.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = now.maximum.map_or(MANY_FILES, |most| most.min(MANY_FILES));
+    if now.current.is_some_and(|current| current < wanted) {
+        // Where it is refused, folders that are too deep are told as errors.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum });
+    }
+}
+
+const MANY_FILES: u64 = 16 << 10;
+
 fn back_up(
     core: &Core,
     key: &Key,
@@ -137,6 +150,7 @@ fn back_up(
     filter: filter::Filter,
     ledger: &Arc<Ledger>,
 ) -> Result<Outcome> {
+    allow_many_files();
     let closing: std::sync::Weak<dyn Close> = Arc::downgrade(ledger) as _;
     core.adopt(closing);
     let completions = Arc::new(completion::Completions::default());

@@ -140,8 +140,7 @@ impl Saver<'_> {
             return Ok(None);
         }
         let [mut bytes, mut opened] = scratch.spare.pop().unwrap_or_default();
-        bytes.clear();
-        self.key.seal_into(stored, &mut bytes)?;
+        self.key.seal_to(stored, &mut bytes)?;
         if self.verify {
             scratch.opener.decode(self.key, &bytes, &id, uncompressed_length, &mut opened).map_err(distrust)?;
         }

@@ -62,9 +62,9 @@ pub fn write(key: &Key, entries: &[Entry], pack: &mut Vec<u8>) -> Result<()> {
         }
         plain.extend_from_slice(&entry.id.0);
     }
-    let start = pack.len();
-    key.seal_into(&plain, pack)?;
-    let length = u32::try_from(pack.len() - start).map_err(|_| Error::invalid("a pack's header is too long"))?;
+    let sealed = key.seal(&plain)?;
+    let length = u32::try_from(sealed.len()).map_err(|_| Error::invalid("a pack's header is too long"))?;
+    pack.extend_from_slice(&sealed);
     pack.extend_from_slice(&length.to_le_bytes());
     Ok(())
 }
