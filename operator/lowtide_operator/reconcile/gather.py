@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from lowtide_operator.planning.observed import (
     ObservedPolicy,
     ObservedRestore,
     ObservedSnapshot,
+    Pod,
     RestoreObject,
     SnapshotObject,
     World,
@@ -102,11 +103,12 @@ class Gatherer:
         pods, claims = lists[kinds.POD], lists[kinds.CLAIM]
         jobs = [body for body in lists[kinds.JOB] if _label(body, naming.RUN_LABEL) == run]
         bound = [body["spec"]["volumeName"] for body in claims if (body.get("spec") or {}).get("volumeName")]
-        mounting = {parse.pod(body).node for body in pods if parse.pod(body).claims}
+        seen = tuple(parse.pod(body) for body in pods)
+        mounting = {pod.node for pod in seen if pod.claims}
         volumes, nodes, progress = await asyncio.gather(
             self._volumes(bound),
             self._each(kinds.NODE, mounting - {""}),
-            self._progress(namespace, [body for body in pods if _label(body, naming.RUN_LABEL) == run]),
+            self._progress(namespace, [pod for pod in seen if pod.meta.labels.get(naming.RUN_LABEL) == run]),
         )
         drivers = await self._each(kinds.CSI_DRIVER, {_driver(body) for body in volumes} - {""})
         by_name = {body["metadata"]["name"]: body for body in drivers}
@@ -120,7 +122,7 @@ class Gatherer:
             namespace_terminating=place is None or "deletionTimestamp" in place["metadata"],
             elevated_allowed=place is not None
             and (place["metadata"].get("annotations") or {}).get(PRIVILEGED_ANNOTATION) == "true",
-            pods=tuple(parse.pod(body, progress.get(body["metadata"]["name"])) for body in pods),
+            pods=tuple(replace(pod, progress=progress.get(pod.meta.name)) for pod in seen),
             workloads=tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind]),
             claims=tuple(parse.claim(body) for body in claims),
             volumes=parsed_volumes,
@@ -174,9 +176,9 @@ class Gatherer:
         found = await asyncio.gather(*(one(name) for name in sorted(names)))
         return [body for body in found if body is not None]
 
-    async def _progress(self, namespace: str, pods: Iterable[Manifest]) -> dict[str, MoverProgress]:
+    async def _progress(self, namespace: str, pods: Iterable[Pod]) -> dict[str, MoverProgress]:
         """By pod: how far its mover is. A log that can't be read tells nothing, and fails nothing."""
-        running = [b["metadata"]["name"] for b in pods if (b.get("status") or {}).get("phase") == "Running"]
+        running = [pod.meta.name for pod in pods if pod.phase == "Running"]
 
         async def one(name: str) -> tuple[str, MoverProgress | None]:
             try:

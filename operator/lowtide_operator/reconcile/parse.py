@@ -84,8 +84,8 @@ def restore(body: Manifest, *, strict: bool = False) -> RestoreObject:
     return RestoreObject(meta(body), spec, status, not body.get("status"), invalid)
 
 
-def pod(body: Manifest, progress: MoverProgress | None = None) -> Pod:
-    """A pod."""
+def pod(body: Manifest) -> Pod:
+    """A pod, without its progress: that is in the log."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
     name = body["metadata"]["name"]
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
@@ -103,7 +103,6 @@ def pod(body: Manifest, progress: MoverProgress | None = None) -> Pod:
         message=status.get("message", ""),
         containers=_containers(spec, status),
         identity=_identity(spec),
-        progress=progress,
     )
 
 
