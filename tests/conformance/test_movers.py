@@ -253,3 +253,20 @@ def test_the_password_is_nowhere_to_be_seen(lowtide: Lowtide, volumes: Path) -> 
         assert "an0ther secret" not in ran.out + ran.err
         assert lowtide.result is not None
         assert "secret" not in repr(lowtide.result)
+
+
+def test_retention_keeps_or_removes_a_run_with_all_its_claims(lowtide: Lowtide, restic: Restic, volumes: Path) -> None:
+    lowtide.run("init")
+    foreign = lowtide.backup(volumes / "data")["snapshot_id"]
+    for run in ("r1", "r2", "r3"):
+        verdict(lowtide, run, *(member(lowtide, volumes, claim, run) for claim in ("data", "media")))
+    unfinished = member(lowtide, volumes, "data", "r4")
+    rules = ("forget", "--policy", "nightly", "--namespace", "shop", "--group-by", "", "--keep-last", "1")
+
+    lowtide.run(*rules, "--keep-tag", "lowtide:run=r1", "--prune", "--max-unused", "0")
+
+    left = restic.snapshots()
+    runs = [tag.removeprefix("lowtide:run=") for one in left for tag in one.get("tags") or () if "run=" in tag]
+    assert sorted(runs) == ["r1", "r1", "r1", "r3", "r3", "r3", "r4"]
+    assert {foreign, unfinished} <= {one["id"] for one in left}
+    restic.run("check", "--read-data", "--check-unused")

@@ -64,3 +64,24 @@ def test_wrong_credentials_say_so(lowtide: Lowtide) -> None:
     assert lowtide.result is not None
     assert lowtide.result.reason == "StorageRefused"
     assert "wrong" not in ran.err
+
+
+def test_forgetting_and_pruning_in_s3(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_plain_tree(source, large=6 * 1024 * 1024)
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    (source / "unique").write_bytes(bytes(range(256)) * 4000)
+    restic.backup("source", cwd=tmp_path)
+    (source / "unique").unlink()
+    lowtide.backup("source", cwd=tmp_path)
+
+    lowtide.run("forget", "--keep-last", "1", "--prune", "--max-unused", "0", "--group-by", "")
+
+    assert len(restic.snapshots()) == 1
+    restic.run("check", "--read-data", "--check-unused")
+    assert "nothing to do" in lowtide.run("prune", "--max-unused", "0").out
+    restic.run("restore", "latest:/source", "--target", tmp_path / "restored")
+    expected, actual = describe(source), describe(tmp_path / "restored")
+    expected.pop(b"."), actual.pop(b".")
+    assert differences(expected, actual) == []

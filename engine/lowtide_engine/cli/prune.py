@@ -137,7 +137,7 @@ def run_prune(
         would = "would be" if dry_run else "were"
         lines = [
             f"{len(plan.remove)} packs that nothing needs and {len(plan.unindexed)} in no index {would} removed",
-            f"{len(plan.repack)} packs with {human_size(plan.repack_size)} {would} written anew",
+            f"{len(plan.repack)} packs with {human_size(plan.repack_size)} {would} rid of what is unused",
             f"{len(plan.obsolete_indexes)} index files {would} replaced",
             f"{human_size(plan.freed)} {would} freed",
         ]

@@ -206,3 +206,12 @@ def test_what_a_person_tagged_stays_though_it_is_flawed() -> None:
     rules = Rules(within=Span(days=1), tags=(("before the move",),))
 
     assert removed(plan_expiry(listed, rules, NOW)) == set()
+
+
+def test_a_run_can_be_pinned() -> None:
+    runs = [*whole_run("r1", 1), *whole_run("r2", 2), *whole_run("r3", 3)]
+
+    expiry = plan_expiry(runs, Rules(last=1, tags=(("lowtide:run=r1",),)), NOW)
+
+    assert removed(expiry) == {"r2-data", "r2-media", "r2-verdict"}
+    assert reasons(expiry)["r1-verdict"] == ["has tags [lowtide:run=r1]"]
