@@ -54,7 +54,7 @@ class RestoreRequest:
     overwrite: Overwrite = "always"
     delete: bool = False
     allow_partial: bool = False
-    sparse: bool = False
+    sparse: bool = True
     owner: bool = True
     numeric_owner: bool = True
     root_metadata: bool = False

@@ -49,7 +49,7 @@ were, 10 if there is no repository, 11 if it is locked, 12 if the password is wr
     help="Let --delete work from a partial snapshot, or from one whose run was never completed.",
 )
 @click.option("--verify", is_flag=True, help="Read what was written, and compare it.")
-@click.option("--sparse", is_flag=True, help="Write runs of zeros as holes.")
+@click.option("--sparse/--no-sparse", default=True, help="Write runs of zeros as holes; on unless told otherwise.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing, only say what would be done.")
 @click.option(
     "--by-name", is_flag=True, help="Give files to the users and groups of the same name, where there are such."
