@@ -11,7 +11,7 @@ CARGO_MANIFEST := engine/kernel/Cargo.toml
 NATIVE := pyproject.toml engine/kernel/Cargo.toml engine/kernel/Cargo.lock $(wildcard engine/kernel/src/*.rs engine/kernel/src/*/*.rs)
 PYTEST := $(BIN)/python -m pytest
 
-say = @printf '\033[1m== %s\033[0m\n' $(1)
+SAY := printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
 help:
@@ -29,13 +29,13 @@ tools:
 	@command -v go >/dev/null || { echo 'go is missing: install Go 1.26 or newer (https://go.dev/dl), then run this again' >&2; exit 1; }
 
 $(VENV)/.packages: requirements/dev.txt | tools
-	$(call say,'Python packages into $(VENV), pinned by hash (about 1 minute)')
+	@$(SAY) 'Python packages into $(VENV), pinned by hash (about 1 minute)'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.packages $(NATIVE)
-	$(call say,'the native kernel of the engine (about 2 minutes the first time)')
+	@$(SAY) 'the native kernel of the engine (about 2 minutes the first time)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -44,16 +44,16 @@ setup: $(VENV)/.built
 
 .PHONY: demo
 demo: setup
-	$(call say,'the main job on a real Kubernetes')
+	@$(SAY) 'the main job on a real Kubernetes'
 	@$(BIN)/python -m tests.demo
 
 .PHONY: test
 test: setup
-	$(call say,'tests of the native kernel (about 2 minutes the first time)')
+	@$(SAY) 'tests of the native kernel (about 2 minutes the first time)'
 	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
-	$(call say,'Kubernetes for the tests; what it needs is built once and kept (first time: about 20 minutes)')
+	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 20 minutes)'
 	@$(BIN)/python -m tests.cluster prepare
-	$(call say,'all other tests')
+	@$(SAY) 'all other tests'
 	@$(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: unit
@@ -62,7 +62,7 @@ unit: setup
 
 .PHONY: check
 check: setup
-	$(call say,'formatting, lint, types, layers, generated files (about 1 minute)')
+	@$(SAY) 'formatting, lint, types, layers, generated files (about 1 minute)'
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
