@@ -25,6 +25,8 @@ pub mod restore;
 pub mod run;
 pub mod seal;
 pub mod sha;
+#[cfg(test)]
+mod stored_properties;
 pub mod time;
 pub mod tree;
 pub mod trees;

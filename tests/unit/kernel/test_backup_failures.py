@@ -323,3 +323,50 @@ def test_bad_arguments_are_refused_at_once(repository: PlainRepository) -> None:
                 repository.index(),
                 **{"polynomial": repository.polynomial, "version": 2, "targets": [b"source"], **options},  # type: ignore[arg-type]
             )
+
+
+def kernel_threads() -> list[str]:
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            name = (task / "comm").read_text().strip()
+        except OSError:
+            continue
+        if name.startswith("lowtide-"):
+            names.append(name)
+    return names
+
+
+@pytest.mark.parametrize("events", range(0, 12, 2))
+def test_cancel_ends_every_thread_at_any_moment(events: int, repository: PlainRepository, source: Path) -> None:
+    many_packs(source)
+    first = drive(backup(repository, b"source"), repository)
+    for number in range(300):
+        (source / f"{number}").write_bytes(b"%d" % number)
+    for parent in (None, first.root):
+        run = backup(repository, b"source", index=kernel.Index(), parent=parent, pack_size=PACK)
+        for _ in range(events):
+            event = run.next(0.05)
+            if isinstance(event, kernel.PackReady):
+                run.pack_stored(event.pack)
+            if isinstance(event, kernel.Finished):
+                break
+            # Other events are left without an answer, so that threads wait for it.
+        event = None
+        run.cancel()
+        run.cancel()
+        deadline = time.monotonic() + 30
+        while kernel_threads():
+            assert time.monotonic() < deadline, kernel_threads()
+            time.sleep(0.01)
+
+
+def test_a_run_that_nobody_refers_to_ends(repository: PlainRepository, source: Path) -> None:
+    many_packs(source)
+    run = backup(repository, b"source", pack_size=PACK)
+    assert run.next(60) is not None
+    del run
+    deadline = time.monotonic() + 30
+    while kernel_threads():
+        assert time.monotonic() < deadline, kernel_threads()
+        time.sleep(0.01)
