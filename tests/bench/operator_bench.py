@@ -160,8 +160,8 @@ def shop(kube: clusters.Cluster) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure what is named (default: memory), and print it."""
-    for name in arguments or ["memory"]:
+    """Measure what is named (default: both), and print it."""
+    for name in arguments or ["memory", "steps"]:
         measure = {"memory": memory, "steps": steps}.get(name)
         if measure is None:
             print(f"no such measurement: {name}; there are memory and steps", file=sys.stderr)
