@@ -73,23 +73,26 @@ impl<'a> Assembler<'a> {
     /// Works until the walk ends; gives the root tree's id.
     pub fn run(mut self) -> Result<(Id, Summary)> {
         self.enter(Box::default(), None, Vec::new())?;
-        while let Some(step) = self.shared.steps.pop()? {
-            match step {
-                Step::Enter { node, previous, path } => self.enter(node, previous, path)?,
-                Step::Leave => self.leave()?,
-                Step::Done { node, previous, path } => self.node(&node, previous.as_deref(), path)?,
-                Step::File { number, previous, path } => {
-                    if let Some(node) = self.shared.completions.take(number)? {
-                        self.node(&node, previous.as_deref(), path)?;
-                    }
-                }
-            }
+        while let Some(steps) = self.shared.steps.pop()? {
+            steps.into_iter().try_for_each(|step| self.step(step))?;
         }
         let root = self.open.pop().filter(|root| root.nodes > 0);
         let root =
             root.ok_or_else(|| Error::invalid("nothing was found to back up, so there is no snapshot to make"))?;
         let id = self.store(root.writer)?;
         Ok((id, self.summary))
+    }
+
+    fn step(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Enter { node, previous, path } => self.enter(node, previous, path),
+            Step::Leave => self.leave(),
+            Step::Done { node, previous, path } => self.node(&node, previous.as_deref(), path),
+            Step::File { number, previous, path } => match self.shared.completions.take(number)? {
+                Some(node) => self.node(&node, previous.as_deref(), path),
+                None => Ok(()),
+            },
+        }
     }
 
     fn enter(&mut self, node: Box<Node>, previous: Option<Arc<Node>>, path: Vec<u8>) -> Result<()> {

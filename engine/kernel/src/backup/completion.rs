@@ -18,16 +18,23 @@ pub struct Completions {
 #[derive(Default)]
 struct State {
     done: HashMap<u64, Option<Box<Node>>>,
+    /// The number that is waited for.
+    wanted: Option<u64>,
     closed: bool,
 }
 
 impl Completions {
     pub fn put(&self, number: u64, node: Option<Box<Node>>) {
-        lock(&self.state).done.insert(number, node);
-        self.changed.notify_all();
+        let mut state = lock(&self.state);
+        state.done.insert(number, node);
+        let wanted = state.wanted == Some(number);
+        drop(state);
+        if wanted {
+            self.changed.notify_all();
+        }
     }
 
-    /// Waits for a file's result.
+    /// Waits for a file's result. Only one thread takes.
     pub fn take(&self, number: u64) -> Result<Option<Box<Node>>> {
         let mut state = lock(&self.state);
         loop {
@@ -35,8 +42,10 @@ impl Completions {
                 return Err(Error::Cancelled);
             }
             if let Some(node) = state.done.remove(&number) {
+                state.wanted = None;
                 return Ok(node);
             }
+            state.wanted = Some(number);
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

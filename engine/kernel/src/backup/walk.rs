@@ -45,7 +45,11 @@ pub struct Walk<'a> {
     /// The device of the target at hand.
     device: u64,
     files: u64,
+    steps: Vec<Step>,
 }
+
+/// Steps are handed on in bundles, because waking the other thread costs more than a step.
+const BUNDLE: usize = 64;
 
 #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the type differs between architectures")]
 fn device(stat: &Stat) -> u64 {
@@ -54,7 +58,16 @@ fn device(stat: &Stat) -> u64 {
 
 impl<'a> Walk<'a> {
     pub fn new(shared: &'a Shared<'a>) -> Result<Self> {
-        Ok(Self { shared, opener: Opener::new()?, path: Vec::new(), inside: Vec::new(), depth: 0, device: 0, files: 0 })
+        Ok(Self {
+            shared,
+            opener: Opener::new()?,
+            path: Vec::new(),
+            inside: Vec::new(),
+            depth: 0,
+            device: 0,
+            files: 0,
+            steps: Vec::new(),
+        })
     }
 
     pub fn run(mut self, root: &Branch) -> Result<()> {
@@ -62,6 +75,7 @@ impl<'a> Walk<'a> {
         self.branches(root, Cursor::new(tree.as_deref()))?;
         self.shared.core.progress().scan_finished.store(true, std::sync::atomic::Ordering::Relaxed);
         self.shared.files.finish();
+        self.shared.steps.push(self.steps)?;
         self.shared.steps.finish();
         Ok(())
     }
@@ -70,8 +84,9 @@ impl<'a> Walk<'a> {
         self.shared.core.item_error(&self.path, during, message.to_string(), notice)
     }
 
-    fn step(&self, step: Step) -> Result<()> {
-        self.shared.steps.push(step)
+    fn step(&mut self, step: Step) -> Result<()> {
+        self.steps.push(step);
+        if self.steps.len() < BUNDLE { Ok(()) } else { self.shared.steps.push(std::mem::take(&mut self.steps)) }
     }
 
     fn inside(&self) -> Vec<u8> {
@@ -199,7 +214,7 @@ impl<'a> Walk<'a> {
         device(stat) != self.device && !(*kind == NodeKind::Dir && above == self.device)
     }
 
-    fn done(&self, node: Node, previous: Option<Arc<Node>>) -> Result<()> {
+    fn done(&mut self, node: Node, previous: Option<Arc<Node>>) -> Result<()> {
         self.step(Step::Done { node: Box::new(node), previous, path: self.inside() })
     }
 
