@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from tests.conformance.actors import Lowtide, Restic
 from tests.conformance.trees import make_plain_tree
 
 pytestmark = pytest.mark.oracle
-PR_CAPBSET_DROP, CAP_CHOWN = 24, 0
+PR_CAPBSET_DROP = 24
 
 
 def result(lowtide: Lowtide) -> Result:
@@ -59,10 +60,28 @@ def test_a_folder_that_was_empty_is_restored_as_empty(lowtide: Lowtide, restic: 
     assert (result(lowtide).outcome, result(lowtide).reason) == ("ok", "Completed")
 
 
-def without_chown() -> None:
-    """What is executed next can't give files away: like a mover that is root, and has no capabilities."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_CAPBSET_DROP, CAP_CHOWN, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "a capability can't be dropped")
+def without_capabilities() -> None:
+    """What is executed next is root and has no right that others have not: like most movers."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(64):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
+            raise OSError(ctypes.get_errno(), "a capability can't be dropped")
+
+
+def restore_without_capabilities(lowtide: Lowtide, target: Path, *more: str) -> tuple[Result, str]:
+    """Restore /data of the newest snapshot as such a mover; gives what it said at its end, and on its way."""
+    told = target.parent / "told.json"
+    done = subprocess.run(
+        [*lowtide.command, "restore", "latest:/data", "--target", str(target), *more],
+        env=lowtide.variables() | {RESULT_FILE_VARIABLE: str(told)},
+        preexec_fn=without_capabilities,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    outcome = decode(told.read_bytes())
+    assert done.returncode == (0 if outcome.outcome == "ok" else 1), done.stderr
+    return outcome, done.stderr
 
 
 def test_owners_that_cannot_be_set_are_told_and_the_data_is_there(
@@ -74,23 +93,37 @@ def test_owners_that_cannot_be_set_are_told_and_the_data_is_there(
     os.chown(tmp_path / "data" / "large", 1234, 1234)
     lowtide.run("init")
     lowtide.backup("data", cwd=tmp_path)
-    target, told = tmp_path / "target", tmp_path / "told.json"
+    target = tmp_path / "target"
 
-    done = subprocess.run(
-        [*lowtide.command, "restore", "latest:/data", "--target", str(target)],
-        env=lowtide.variables() | {RESULT_FILE_VARIABLE: str(told)},
-        preexec_fn=without_chown,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    outcome, said = restore_without_capabilities(lowtide, target)
 
-    assert done.returncode == 1, done.stderr
-    assert f"owner {target}/large" in done.stderr
-    outcome = decode(told.read_bytes())
+    assert f"owner {target}/large" in said
     assert (outcome.outcome, outcome.reason, outcome.errors) == ("partial", "MetadataIncomplete", 1)
     assert str(target / "large") in outcome.warnings[0]
     assert (target / "large").read_bytes() == (tmp_path / "data" / "large").read_bytes()
+
+
+def test_what_is_as_it_was_needs_no_rights(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    """In place, a mover meets files of other users: those that it would not change are no failure, and are not replaced
+    by copies of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to back up files of several owners")
+    volume = tmp_path / "data"
+    make_plain_tree(volume)
+    for path in (volume / "large", volume / "folder 1", volume / "link"):
+        os.chown(path, 1234, 1234, follow_symlinks=False)
+    os.chmod(volume / "large", 0o444)
+    lowtide.run("init")
+    lowtide.backup("data", cwd=tmp_path)
+    (volume / "folder 0" / "deeper" / "file 00.txt").write_bytes(b"changed meanwhile")
+    before = (volume / "large").stat()
+
+    outcome, said = restore_without_capabilities(lowtide, volume, "--delete", "--verify")
+
+    assert (outcome.outcome, outcome.errors) == ("ok", 0), said
+    after = (volume / "large").stat()
+    assert (after.st_ino, after.st_uid, after.st_mtime_ns) == (before.st_ino, 1234, before.st_mtime_ns)
+    assert (volume / "folder 0" / "deeper" / "file 00.txt").read_bytes() != b"changed meanwhile"
 
 
 def test_data_that_is_not_there_is_a_failure_whatever_else(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from lowtide_operator.planning.naming import TAG_PREFIX
 PROGRAM = "lowtide"
 VOLUMES = "/volumes"
 
+OF_THE_FILE_SYSTEM = "lost+found"
+"""What ext4 keeps at the root of a volume for itself: a mover that is not root can neither read nor restore it, and no
+application's data is in it."""
+
 PREFLIGHT_LOCK_WAIT = "1m"
 LOCK_WAIT = "5m"
 """How long a mover waits for someone else's lock. A preflight is short: nothing is down yet, and it can be tried
@@ -55,6 +59,7 @@ def _by_purpose(job: MoverJob) -> list[str]:
             return _preflight(job)
         case Purpose.BACKUP:
             words = [mount_path(job.claim), *_option("--host", job.host), *_tags(job.tags)]
+            words += ["--exclude", f"{mount_path(job.claim)}/{OF_THE_FILE_SYSTEM}"]
             return words if job.may_be_empty else [*words, "--refuse-empty"]
         case Purpose.LOOKUP:
             return _tags(job.tags)
@@ -86,7 +91,7 @@ def _restore(job: MoverJob) -> list[str]:
     words += ["--allow-partial"] if job.delete and job.allow_partial else []
     words += ["--overwrite", "always", "--verify"]
     words += _options("--include", job.include)
-    words += _options("--exclude", job.exclude)
+    words += _options("--exclude", (f"/{OF_THE_FILE_SYSTEM}", *job.exclude))
     return [*words, "--dry-run"] if job.dry_run else words
 
 

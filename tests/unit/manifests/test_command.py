@@ -64,6 +64,7 @@ def test_a_backup_says_whose_it_is() -> None:
     assert {f"lowtide:{key}={given[key]}" for key in ("cluster", "namespace", "policy", "run", "claim")} == set(
         tags("data")
     )
+    assert given["excludes"] == ("/volumes/data/lost+found",)
     assert given["refuse_empty"] is True
     assert understood(COMMANDS["backup of what a restore finds in its way"])["refuse_empty"] is False
 
@@ -88,7 +89,7 @@ def test_a_mirror_deletes_and_reads_back_and_a_merge_does_not_delete() -> None:
     assert mirror["snapshot"] == f"{SNAPSHOT_ID}:/volumes/data"
     assert mirror["target"] == "/volumes/data"
     assert mirror["includes"] == ("/wal", "$(RESTIC_PASSWORD)")
-    assert mirror["excludes"] == ("-tmp",)
+    assert mirror["excludes"] == ("/lost+found", "-tmp")
     assert mirror["allow_partial"] is False
     assert understood(COMMANDS["restore that a person vouches for"])["allow_partial"] is True
 

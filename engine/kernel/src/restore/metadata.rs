@@ -6,6 +6,7 @@ use rustix::fs::{self, AtFlags, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::owners::Owners;
+use super::walk::modified;
 use crate::node::{Node, NodeKind, Xattr, mode};
 use crate::time::Time;
 
@@ -73,7 +74,11 @@ impl Metadata {
         if *kind != NodeKind::Symlink || !self.xattrs().is_empty() {
             self.apply_xattrs(target, &mut shortfalls);
         }
-        if let Err(error) = self.apply_times(target) {
+        // Whoever may not set them has not failed where they are so already.
+        let are_so = || target.stat().is_ok_and(|stat| modified(&stat).same_instant(self.mtime));
+        if let Err(error) = self.apply_times(target)
+            && !are_so()
+        {
             shortfalls.push(Shortfall::new("times", format!("the times cannot be set: {error}")));
         }
         if *kind != NodeKind::Symlink {
@@ -157,7 +162,11 @@ impl Metadata {
             let message = "the set-id bits were left out, for they would work for another owner".to_owned();
             shortfalls.push(Shortfall { during: "mode", message, notice: true });
         }
-        if let Err(error) = target.change_mode(Mode::from_raw_mode(permissions)) {
+        let mode = Mode::from_raw_mode(permissions);
+        let is_so = || target.stat().is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode) == mode);
+        if let Err(error) = target.change_mode(mode)
+            && !is_so()
+        {
             shortfalls.push(Shortfall::new("mode", format!("the mode cannot be set to {permissions:o}: {error}")));
         }
     }

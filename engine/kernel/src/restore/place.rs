@@ -102,7 +102,16 @@ fn set_aside(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 
 /// Open a file to be changed in place: only the one that was looked at, and only while it is regular and has one name.
 pub fn open_in_place(folder: BorrowedFd<'_>, name: &[u8], expected: Identity) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open_this(folder, name, expected, OFlags::RDWR)
+}
+
+/// Open a file to be compared only, with the same care.
+pub fn open_to_compare(folder: BorrowedFd<'_>, name: &[u8], expected: Identity) -> Result<OwnedFd, Errno> {
+    open_this(folder, name, expected, OFlags::RDONLY)
+}
+
+fn open_this(folder: BorrowedFd<'_>, name: &[u8], expected: Identity, access: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = fs::openat(folder, name, flags, Mode::empty())?;
     let stat = fs::fstat(&fd)?;
     if Identity::of(&stat) != expected || !is_sole(&stat) {

@@ -66,14 +66,20 @@ impl<'s, 'a> Preparer<'s, 'a> {
                 if is_unchanged(session, &job, stat, size) && put_metadata(session, &job, folder, stat.into())? {
                     return nothing(session.skipped(&job, size, "unchanged"));
                 }
-                // What may not be changed in place is replaced.
+                // What may not be changed in place is replaced, unless there is nothing to change.
+                let there = stat.st_size as u64;
                 if let Ok(fd) = place::open_in_place(folder, &job.name, stat.into()) {
-                    let there = stat.st_size as u64;
                     wanted = missing(session, &fd, wanted, there, &mut self.buffer)?;
                     if wanted.is_empty() && there == size && put_metadata(session, &job, folder, stat.into())? {
                         return nothing(session.skipped(&job, size, "unchanged"));
                     }
                     handle = Handle::Closed(stat.into());
+                } else if there == size
+                    && let Ok(fd) = place::open_to_compare(folder, &job.name, stat.into())
+                    && holds_all(session, &fd, &wanted, size, &mut self.buffer)?
+                    && put_metadata(session, &job, folder, stat.into())?
+                {
+                    return nothing(session.skipped(&job, size, "unchanged"));
                 }
             }
         }
@@ -105,6 +111,18 @@ fn missing(
         }
     }
     Ok(missing)
+}
+
+/// Whether the file holds every blob; the first that it doesn't ends the comparison.
+fn holds_all(session: &Session<'_>, fd: &OwnedFd, spans: &[Span], size: u64, buffer: &mut Vec<u8>) -> Result<bool> {
+    for span in spans {
+        session.core.alive()?;
+        session.core.progress().step();
+        if !content::holds(fd, span, size, buffer).unwrap_or(false) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn is_unchanged(session: &Session<'_>, job: &FileJob, stat: &fs::Stat, size: u64) -> bool {
