@@ -20,6 +20,7 @@ TIMES = [
     "2025-03-30T01:30:00+01:00", "2025-03-30T03:30:00+02:00", "2025-03-30T23:30:00-03:00", "2025-03-31T00:30:00Z",
     "2025-03-31T10:00:00Z", "2025-03-31T10:30:00Z", "2025-03-31T11:15:00Z", "2097-01-01T00:00:00Z",
 ]  # fmt: skip
+# restic leaves the order of equal times to chance: no rule here chooses among them.
 RULES = [
     ["--keep-last", "3"],
     ["-H", "4", "-d", "3"],
@@ -30,7 +31,7 @@ RULES = [
     ["--keep-within-weekly", "1y", "--keep-within-monthly", "1y2m", "--keep-within-yearly", "2y"],
     ["--keep-tag", "odd,third", "--keep-last", "1"],
     ["--keep-tag", "", "--keep-last", "1"],
-    ["--keep-daily", "2", "--group-by", ""],
+    ["--keep-daily", "2", "--group-by", "", "--host", "two"],
     ["--keep-last", "2", "--group-by", "host,tags"],
     ["--keep-last", "1", "--host", "one", "--tag", "odd"],
     ["--keep-last", "1", "--path", "/b", "-g", "paths"],
