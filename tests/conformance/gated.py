@@ -2,7 +2,8 @@
 
 GATE_FOLDER holds the signs between the test and the process: the process makes `waiting` when it has come to the gate
 and goes on once the test made `go`. GATE_AFTER: so many packs are stored before one waits at the gate. GATE_FAILS: the
-pack of this number can't be stored, for good. Packs are counted from 1.
+pack of this number can't be stored, for good. GATE_LOADS: so many pieces of packs are read before one waits. Packs and
+pieces are counted from 1.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lowtide_engine.storage import File, FileKind, StorageOptions, registry
 from lowtide_engine.storage.local import open_local
 
 _count = itertools.count(1)
+_loads = itertools.count(1)
 
 
 class Gated:
@@ -39,6 +41,11 @@ class Gated:
             if number > int(os.environ.get("GATE_AFTER", "1000000")):
                 self._wait()
         self._inner.save(file, data)
+
+    def load(self, file: File, offset: int = 0, length: int | None = None) -> Any:
+        if file.kind is FileKind.DATA and next(_loads) > int(os.environ.get("GATE_LOADS", "1000000")):
+            self._wait()
+        return self._inner.load(file, offset, length)
 
     def _wait(self) -> None:
         folder = Path(os.environ["GATE_FOLDER"])

@@ -19,11 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from lowtide_engine.cli.signals import at_prompt, stop
+from lowtide_engine.cli.signals import at_prompt, held, stop
 from lowtide_engine.contract import RESULT_FILE_VARIABLE, Outcome, Result, encode
 
-GRACE_SECONDS = 25.0
-"""How long a stopped command may take to put its things in order; the kubelet kills after 30."""
+GRACE_SECONDS = 16.0
+"""How long a stopped command may take to put its things in order: transfer's 14 to write down what is stored, and some
+to give back its lock."""
+
+LET_GO_SECONDS = 4.0
+"""How long giving back the lock may take where the command hangs; 20 s in all, of the 30 that the kubelet gives."""
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -53,6 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         message = f"lowtide {name} was stopped by a signal and ended by force {seconds}; run it again to go on"
         ended.append(Ended(Result(name, Outcome.FAILED, "Interrupted", message), EXIT_INTERRUPTED))
         _complain(arguments, message, EXIT_INTERRUPTED)
+        _let_go()
     exit_code = ended[0].exit_code
     if not _write_result(replace(ended[0].result, seconds=round(time.monotonic() - started, 3))) and exit_code == 0:
         exit_code = EXIT_FAILED
@@ -77,6 +82,16 @@ def _wait_for(worker: threading.Thread) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
     while worker.is_alive() and not at_prompt.is_set() and time.monotonic() < deadline:
         worker.join(0.1)
+
+
+def _let_go() -> None:
+    """Give back what a command holds that hangs in a storage: its lock would keep others out for half an hour."""
+    releases = [threading.Thread(target=release, name="let go", daemon=True) for release in [*held]]
+    for thread in releases:
+        thread.start()
+    deadline = time.monotonic() + LET_GO_SECONDS
+    for thread in releases:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _invoke(arguments: Sequence[str], name: str) -> Ended:

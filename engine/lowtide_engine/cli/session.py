@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lowtide_engine.cli.output import Output
-from lowtide_engine.cli.signals import at_prompt, stop
+from lowtide_engine.cli.signals import at_prompt, held, stop
 from lowtide_engine.contract import Outcome, Result
 from lowtide_engine.errors import RepositoryError
 
@@ -134,7 +134,13 @@ class Session:
             dead_holders=self.settings.dead_holder,
             defer_second_look=deferred,
         ) as locked:
-            yield locked
+            releases = [locked.lock.release] if locked.lock is not None else []
+            held.extend(releases)
+            try:
+                yield locked
+            finally:
+                for release in releases:
+                    held.remove(release)
 
     def result(
         self,
