@@ -100,7 +100,13 @@ def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, po
         return _safety_task(run, spec, resolved, volume, policy, until)
 
     def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
-        if record.outcome in GOOD and record.snapshot_ids:
+        if record.outcome is JobOutcome.PARTIAL and not spec.mover.allow_partial:
+            run.fail(
+                "SafetySnapshotFailed",
+                f"Not all that volume {volume.target} holds could be saved, so nothing was written: {record.message}. "
+                f"Give the mover the right to read it, or set mover.allowPartial.",
+            )
+        elif record.outcome in GOOD and record.snapshot_ids:
             put_volume(run, volume.claim, safety_snapshot_id=record.snapshot_ids[-1])
         elif record.reason != "SourceEmpty":
             run.fail(
@@ -214,6 +220,11 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
         return f"there is no safety snapshot of {', '.join(without)}"
     failed: list[str] = []
 
+    def saved_whole(volume: ResolvedRestoreVolume) -> bool:
+        """What a partial safety snapshot lacks may still be there: the way back must not remove it."""
+        record = latest(run, Purpose.BACKUP, volume.target, SAFETY)
+        return record is not None and record.outcome is JobOutcome.SUCCEEDED
+
     def make(volume: ResolvedRestoreVolume) -> Task:
         def build(name: str, attempt: int) -> MoverJob:
             return replace(
@@ -222,7 +233,7 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
                 writes=True,
                 path=f"/volumes/{volume.target}",
                 snapshot_ids=(safety[volume.claim] or "",),
-                delete=True,
+                delete=saved_whole(volume),
                 allow_partial=True,
                 identity=as_identity(volume.identity),
                 placement=placement(volume.target, run.world),
@@ -239,9 +250,7 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
         )
 
     def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
-        if record.outcome is not JobOutcome.SUCCEEDED and not (
-            record.outcome is JobOutcome.PARTIAL and spec.mover.allow_partial
-        ):
+        if record.outcome not in GOOD:
             failed.append(f"{volume.target} could not be rolled back: {record.message}")
 
     done = _drive_all(run, resolved, written, make, conclude)

@@ -85,7 +85,7 @@ def data_is_empty(job: MoverJob) -> Fate:
 
 
 def back(job: MoverJob) -> bool:
-    return job.delete and not job.include and _safety_ids and job.snapshot_ids[0] in _safety_ids
+    return job.purpose is Purpose.RESTORE and job.snapshot_ids[0] in _safety_ids
 
 
 _safety_ids: set[str] = set()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lowtide_operator.planning.actions import Purpose
+from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, HOLD_ANNOTATION
 from lowtide_operator.planning.stamp import StampState, read_stamp
 from tests.property.planning_world import Fate, reasons
@@ -115,6 +115,42 @@ def test_files_that_could_not_be_restored_as_they_were_fail_it_unless_allowed():
         _safety_ids.update(volume.safety_snapshot_id or "" for volume in status(world).volumes)
         world.run(RUN)
         assert outcome(world) == expected
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(False, "SafetySnapshotFailed"), (True, "Damaged")])
+def test_what_a_partial_safety_snapshot_lacks_is_never_deleted(allowed: bool, expected: str):
+    """Without leave nothing is written after it; with it, the way back leaves alone what it may not have saved."""
+    world = backed_up()
+    jobs = []
+
+    def fate(job: MoverJob) -> Fate:
+        jobs.append(job)
+        return Fate("partial") if job.purpose is Purpose.BACKUP else first_restore_fails(job)
+
+    world.fate = fate
+    in_place(world, mover={**MOVER, "allowPartial": allowed})
+    until(world, (lambda w: status(w).failure is not None) if not allowed else writing)
+    _safety_ids.update(volume.safety_snapshot_id or "" for volume in status(world).volumes)
+    world.run(RUN)
+    assert outcome(world) == ("False", expected)
+    assert (status(world).first_write_time is not None) is allowed
+    ways_back = [job for job in jobs if job.purpose is Purpose.RESTORE and back(job)]
+    assert bool(ways_back) is allowed
+    assert not any(job.delete for job in ways_back)
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
+
+
+def test_a_way_back_that_could_not_set_an_owner_is_one_all_the_same():
+    """All data is there again: workloads that would stay down for it serve nobody."""
+    world = backed_up()
+    world.fate = lambda job: Fate("partial") if back(job) else first_restore_fails(job)
+    in_place(world)
+    until(world, writing)
+    _safety_ids.update(volume.safety_snapshot_id or "" for volume in status(world).volumes)
+    world.run(RUN)
+    assert outcome(world) == ("False", "Damaged")
+    assert "rolled back" in message(world)
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
 
 
 def test_a_pod_that_comes_back_before_the_first_write_stops_the_restore():
