@@ -62,12 +62,11 @@ def progress_of(volumes: Iterable[VolumeStatus], claim: str, told: MoverProgress
     known = next((volume.progress for volume in volumes if volume.claim == claim), None)
     if known is not None and known.updated_at is not None and told.time < known.updated_at + PROGRESS_EVERY:
         return known
+    time = told.time.replace(microsecond=0)
+    if told.files is None or told.bytes is None:
+        return (known or Progress()).model_copy(update={"updated_at": time})
     return Progress(
-        files=told.files,
-        bytes=told.bytes,
-        total_bytes=told.total_bytes,
-        percent=told.percent,
-        updated_at=told.time.replace(microsecond=0),
+        files=told.files, bytes=told.bytes, total_bytes=told.total_bytes, percent=told.percent, updated_at=time
     )
 
 

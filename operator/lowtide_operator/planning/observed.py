@@ -134,11 +134,11 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class MoverProgress:
     """How far a running mover is by its own log: `time` is when it last wrote that anything had moved. Sizes in bytes;
-    None where it can't tell yet."""
+    None where it can't tell yet, or the end of its log is full of other things."""
 
     time: datetime
-    files: int = 0
-    bytes: int = 0
+    files: int | None = None
+    bytes: int | None = None
     total_bytes: int | None = None
     percent: int | None = None
 

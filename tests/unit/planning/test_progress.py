@@ -73,25 +73,38 @@ def test_the_status_says_how_far_a_mover_is() -> None:
 def test_the_status_is_not_written_at_each_line_of_a_log() -> None:
     world = reading()
     world.pass_time(20)
-    tell(world, MoverProgress(world.now, files=1))
+    tell(world, MoverProgress(world.now, files=1, bytes=1))
     look(world, 1)
     version = world.snapshots["one"].meta.resource_version
 
-    tell(world, MoverProgress(world.now, files=2))
+    tell(world, MoverProgress(world.now, files=2, bytes=2))
     look(world, 1)
     assert (volume(world).progress or Progress()).files == 1
     assert world.snapshots["one"].meta.resource_version == version
 
     world.pass_time(20)
-    tell(world, MoverProgress(world.now, files=9))
+    tell(world, MoverProgress(world.now, files=9, bytes=9))
     look(world, 1)
     assert (volume(world).progress or Progress()).files == 9
+
+
+def test_a_log_full_of_complaints_takes_no_numbers_away() -> None:
+    world = reading()
+    world.pass_time(20)
+    tell(world, MoverProgress(world.now, files=7, bytes=70))
+    look(world, 1)
+
+    world.pass_time(20)
+    tell(world, MoverProgress(world.now))
+    look(world, 1)
+
+    assert volume(world).progress == Progress(files=7, bytes=70, updated_at=whole(world.now - timedelta(seconds=1)))
 
 
 def test_what_is_over_shows_no_progress() -> None:
     for end in ("ok", "failed", "oom"):
         world = reading()
-        tell(world, MoverProgress(world.now, files=1))
+        tell(world, MoverProgress(world.now, files=1, bytes=1))
         look(world, 1)
         assert volume(world).progress is not None
 
@@ -105,7 +118,7 @@ def test_what_is_over_shows_no_progress() -> None:
 def test_a_mover_whose_log_stands_still_is_given_up_and_one_that_moves_is_not() -> None:
     world = reading(deadlines={"noProgress": "1m"})
     for number in range(20):
-        tell(world, MoverProgress(world.now, files=number))
+        tell(world, MoverProgress(world.now, files=number, bytes=0))
         look(world, 10)
         assert status(world).failure is None
     last = world.now
