@@ -43,12 +43,21 @@ def find_node(indexed: IndexedRepository, root: str, path: bytes) -> Node | None
 def walk(
     indexed: IndexedRepository, tree: str, prefix: bytes = b"", *, deep: bool = True
 ) -> Iterator[tuple[bytes, Node]]:
-    """Every path below a tree with its node, folders before what they hold; only those directly in it unless `deep`."""
-    for node in load_tree(indexed, tree):
-        path = prefix + b"/" + node.name
+    """Every path below a tree with its node, folders before what they hold; only those directly in it unless `deep`.
+
+    Folders may nest as deep as they like: what is open is kept in a list, not on the interpreter's stack.
+    """
+    open_folders = [(prefix, iter(load_tree(indexed, tree)))]
+    while open_folders:
+        above, nodes = open_folders[-1]
+        node = next(nodes, None)
+        if node is None:
+            open_folders.pop()
+            continue
+        path = above + b"/" + node.name
         yield path, node
         if deep and node.type == "dir" and node.subtree is not None:
-            yield from walk(indexed, node.subtree, path)
+            open_folders.append((path, iter(load_tree(indexed, node.subtree))))
 
 
 def permissions(node: Node) -> str:
