@@ -92,6 +92,7 @@ class Transfer:
         self._outage_ends_it = outage_ends_it
         self._guard = threading.Lock()
         self._unnamed: set[str] = set()
+        self._indexes: dict[int, IndexReady] = {}
         self._failure: BaseException | None = None
         self._backup = run if isinstance(run, Backup) else None
         self._uploads = _Workers("upload", UPLOADS if self._backup else 0, self._fail)
@@ -124,7 +125,9 @@ class Transfer:
         if isinstance(event, PackReady) and backup is not None:
             self._uploads.put(lambda: self._upload(backup, event))
         elif isinstance(event, IndexReady) and backup is not None:
-            self._uploads.put(lambda: self._store_index(backup, event))
+            with self._guard:
+                self._indexes[event.ticket] = event
+            self._uploads.put(lambda: self._store_waiting_index(backup, event.ticket))
         elif isinstance(event, Fetch):
             self._fetches.put(lambda: self._fetch(event))
         elif isinstance(event, ItemError):
@@ -143,6 +146,13 @@ class Transfer:
         with self._guard:
             self._unnamed.add(event.pack)
         backup.pack_stored(event.pack)
+
+    def _store_waiting_index(self, backup: Backup, ticket: int) -> None:
+        """Store an index that was handed out, unless somebody does already."""
+        with self._guard:
+            event = self._indexes.pop(ticket, None)
+        if event is not None:
+            self._store_index(backup, event)
 
     def _store_index(self, backup: Backup, event: IndexReady) -> None:
         named = {pack["id"] for pack in json.loads(event.json)["packs"]}
@@ -172,7 +182,8 @@ class Transfer:
     def _name_stored_packs(self, run: Backup) -> None:
         """The run ends early: wait a little for uploads under way, then have an index written of all that is stored.
 
-        An index that is being saved is waited for, however long: the lock must not go before it is there or failed.
+        An index that is being saved is waited for, however long: the lock must not go before it is there or failed. One
+        that waited behind uploads is stored too: the kernel does not hand it out again.
         """
         self._uploads.drop_waiting()
         self._uploads.wait_idle(UPLOADS_GRACE_SECONDS)
@@ -180,6 +191,8 @@ class Transfer:
             return
         deadline = time.monotonic() + FLUSH_SECONDS
         try:
+            for ticket in [*self._indexes]:
+                self._store_waiting_index(run, ticket)
             run.flush_index()
             while self._unnamed and time.monotonic() < deadline:
                 event = run.next(WAIT_SECONDS)

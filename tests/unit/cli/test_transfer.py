@@ -199,6 +199,43 @@ def test_a_stop_names_what_is_stored_and_takes_no_more_packs() -> None:
     assert "save b" not in run.log
 
 
+def test_a_stop_stores_an_index_that_waits_behind_slow_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel hands an index out once: dropped, all that it names would be stored again by the next run."""
+    monkeypatch.setattr(transfer, "UPLOADS_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "FLUSH_SECONDS", 0.05)
+    stop, go_on = threading.Event(), threading.Event()
+
+    class Slow(Repository):
+        def save_pack(self, pack: str, data: bytes, kind: str) -> None:
+            super().save_pack(pack, data, kind)
+            if pack.startswith("slow"):
+                go_on.wait(30)
+
+    class OnlyOnce(Run):
+        def flush_index(self) -> None:
+            self.say("flush")
+
+    def stopped(run: Run) -> bool:
+        stop.set()
+        return True
+
+    slow = [Pack(f"slow {number}") for number in range(transfer.UPLOADS)]
+    busy = after(*(f"save {pack.pack}" for pack in slow))
+    run = OnlyOnce(Pack("a"), after("stored a"), *slow, busy, index(1, "a"), stopped, End())
+    repository: Any = Slow(run)
+    kernel_run: Any = run
+
+    try:
+        with pytest.raises(Interrupted):
+            transfer.Transfer(kernel_run, repository, Silent(), stop).drive()
+    finally:
+        go_on.set()
+
+    assert run.log.count("save index of a") == 1
+    assert run.log.index("save index of a") < run.log.index("cancel")
+    assert "index 1" in run.log
+
+
 def test_a_piece_is_provided_or_refused_with_its_reason() -> None:
     run = Run(Piece(1, "good"), Piece(2, "gone"), after("provided 1", "refused 2: pack gone is missing"), End())
 
