@@ -158,6 +158,19 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_saved(
         assert b"secret" not in nodes(repository, ended.root, b"source")
 
 
+def test_folders_above_a_target_need_only_be_passable(
+    repository: PlainRepository, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "passable" / "target").mkdir(parents=True)
+    (tmp_path / "passable" / "target" / "file").write_bytes(b"x")
+    (tmp_path / "passable").chmod(0o711)
+    request.getfixturevalue("_as_nobody")
+    ended = drive(backup(repository, b"passable/target"), repository)
+    assert ended.errors == []
+    assert nodes(repository, ended.root)[b"passable"].permissions == 0o711
+    assert list(nodes(repository, ended.root, b"passable", b"target")) == [b"file"]
+
+
 def many_packs(source: Path) -> None:
     (source / "large").write_bytes(noise(60 << 20))
 

@@ -156,8 +156,8 @@ impl<'a> Reader<'a> {
             return Err(Failed::File("open", "it is no longer a regular file".to_owned()));
         }
         let mut node = self.shared.describer.node(&job.as_name, &before, job.previous.as_deref());
-        for problem in metadata::add_xattrs(&mut node, &xattrs::Of::Open(file.as_fd())) {
-            core.item_error(&job.path, "xattr", problem, true)?;
+        for unread in metadata::add_xattrs(&mut node, &xattrs::Of::Open(file.as_fd())) {
+            core.item_error(&job.path, "xattr", unread.why, !unread.all)?;
         }
         let length = match self.content(job, &file, &before) {
             Ok(length) => length,

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::fs::directory;
+use crate::pattern::clean;
 
 /// A folder of the snapshot that is made of targets, or a target itself.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,26 +18,6 @@ pub struct Branch {
     /// The root below which it lies: "/", ".", "..", …
     root: Vec<u8>,
     pub children: BTreeMap<Vec<u8>, Branch>,
-}
-
-/// Go's `filepath.Clean`.
-pub fn clean(path: &[u8]) -> Vec<u8> {
-    let rooted = path.first() == Some(&b'/');
-    let mut kept: Vec<&[u8]> = Vec::new();
-    for component in path.split(|b| *b == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." if kept.last().is_some_and(|last| *last != b"..") => drop(kept.pop()),
-            b".." if rooted => {}
-            _ => kept.push(component),
-        }
-    }
-    let joined = kept.join(&b'/');
-    match (rooted, joined.is_empty()) {
-        (true, _) => [b"/", &joined[..]].concat(),
-        (false, true) => b".".to_vec(),
-        (false, false) => joined,
-    }
 }
 
 pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
@@ -106,7 +87,7 @@ fn unlisted(path: &[u8], error: Errno) -> Error {
 }
 
 fn list(path: &[u8]) -> std::result::Result<Vec<Box<[u8]>>, Errno> {
-    directory::list(directory::open_path(path)?)
+    directory::list(directory::open_folder(directory::open_path(path)?, b".")?)
 }
 
 /// The root for these targets. A target without a name of its own (`.`, `..`, `/`) stands for what is in it.

@@ -127,7 +127,10 @@ impl<'a> Walk<'a> {
             Err(error) => return self.problem("open", error, false),
         };
         let mut node = self.shared.describer.node(name, &stat, previous.as_ref());
-        self.xattrs(&mut node, &Of::Open(folder.as_fd()))?;
+        // Whoever backs up a folder need not be allowed to ask about those above it.
+        for unread in metadata::add_xattrs(&mut node, &Of::entry(&folder, b".")).into_iter().filter(|u| !u.denied) {
+            self.problem("xattr", unread.why, !unread.all)?;
+        }
         let tree =
             parent::load(self.shared.source(), &mut self.opener, parent::subtree(previous.as_ref()), &self.path)?;
         self.step(Step::Enter { node: Box::new(node), previous: previous.map(Arc::new), path: self.inside() })?;
@@ -163,7 +166,7 @@ impl<'a> Walk<'a> {
     }
 
     fn xattrs(&self, node: &mut Node, of: &Of<'_>) -> Result<()> {
-        metadata::add_xattrs(node, of).into_iter().try_for_each(|problem| self.problem("xattr", problem, true))
+        metadata::add_xattrs(node, of).into_iter().try_for_each(|u| self.problem("xattr", u.why, !u.all))
     }
 
     /// An entry of a folder; `listed_in` is the folder's device, None for a target.

@@ -27,10 +27,10 @@ pub fn open_folder(folder: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
     open_quietly(folder, name, OFlags::DIRECTORY)
 }
 
-/// Opens the folder at a path that a person gave, through symbolic links.
+/// Opens the folder at a path that a person gave, through symbolic links; as a place to start from, which needs no right to read.
 pub fn open_path(path: &[u8]) -> Result<OwnedFd> {
     let path = OsStr::from_bytes(if path.is_empty() { b"." } else { path });
-    openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    openat(rustix::fs::CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// As `lstat`.

@@ -83,15 +83,25 @@ impl Describer {
     }
 }
 
-/// Fills in the extended attributes; gives a sentence for each that can't be read.
-pub fn add_xattrs(node: &mut Node, of: &Of<'_>) -> Vec<String> {
-    let mut problems = Vec::new();
+/// Something about extended attributes that could not be read.
+pub struct Unread {
+    pub why: String,
+    /// The whole list is missing, not one attribute: restic counts only that as an error.
+    pub all: bool,
+    pub denied: bool,
+}
+
+/// Fills in the extended attributes; tells what can't be read.
+pub fn add_xattrs(node: &mut Node, of: &Of<'_>) -> Vec<Unread> {
+    let mut unread = Vec::new();
     node.xattrs = xattrs::read(of, |name, error: Errno| {
-        problems.push(if name.is_empty() {
+        let all = name.is_empty();
+        let why = if all {
             format!("its extended attributes can't be listed: {error}")
         } else {
             format!("its extended attribute {} can't be read: {error}", name.escape_ascii())
-        });
+        };
+        unread.push(Unread { why, all, denied: matches!(error, Errno::PERM | Errno::ACCESS) });
     });
-    problems
+    unread
 }

@@ -7,7 +7,6 @@ use crate::id::Id;
 use crate::pack::BlobKind;
 use crate::pack::header::Entry;
 
-/// 48 bytes.
 pub struct Stored {
     pub id: Id,
     pub offset: u32,
@@ -16,6 +15,9 @@ pub struct Stored {
     /// The pack's number, and the kind in the lowest bit.
     pack_and_kind: u32,
 }
+
+/// With the table's 5 to 11 bytes, a blob costs less than 60.
+const _: () = assert!(size_of::<Stored>() == 48);
 
 impl Stored {
     pub fn pack(&self) -> u32 {

@@ -213,7 +213,7 @@ fn split(path: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Go's `filepath.Clean`: no doubled slashes, no `.`, `..` resolved, no slash at the end; "." where nothing is left.
-fn clean(path: &[u8]) -> Vec<u8> {
+pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     let rooted = path.first() == Some(&b'/');
     let mut kept: Vec<&[u8]> = Vec::new();
     for component in path.split(|&b| b == b'/') {
