@@ -139,6 +139,9 @@ fn allow_many_files() {
     }
 }
 
+/// More threads that hash, compress and seal would cost up to 40 MiB each, on every node with many processors.
+const HASHERS: usize = 4;
+
 const MANY_FILES: u64 = 16 << 10;
 
 fn back_up(
@@ -157,7 +160,7 @@ fn back_up(
     let closing: std::sync::Weak<dyn Close> = Arc::downgrade(&completions) as _;
     core.adopt(closing);
     let root = targets::plan(&options.targets)?;
-    let workers = available_parallelism().map_or(2, usize::from).clamp(1, 16);
+    let workers = available_parallelism().map_or(2, usize::from).clamp(1, HASHERS);
     let readers = options.readers.clamp(1, 64);
     let shared = Shared {
         core,
