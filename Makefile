@@ -15,8 +15,8 @@ SAY := printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
 help:
-	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: about 25 minutes, then about 4)'
-	@echo 'make test    all tests, on the same Kubernetes (first time: about 40 minutes, then about 20)'
+	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: about 30 minutes, then about 4)'
+	@echo 'make test    all tests, on the same Kubernetes (first time: about 60 minutes, then about 30)'
 	@echo 'make unit    the tests that need neither Kubernetes nor a foreign program (about 2 minutes)'
 	@echo 'make check   formatting, lint, types, layers, generated files (about 1 minute)'
 	@echo 'make bench   speed and memory, as a table'
@@ -53,8 +53,10 @@ test: setup
 	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
 	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 20 minutes)'
 	@$(BIN)/python -m tests.cluster prepare
-	@$(SAY) 'all other tests'
-	@$(PYTEST) $(PYTEST_ARGS)
+	@$(SAY) 'tests that share nothing, two at a time (about 12 minutes)'
+	@$(PYTEST) --numprocesses 2 --dist loadfile -m 'not cluster and not apiserver' $(PYTEST_ARGS)
+	@$(SAY) 'tests against Kubernetes (about 15 minutes)'
+	@$(PYTEST) -m 'cluster or apiserver' $(PYTEST_ARGS)
 
 .PHONY: unit
 unit: setup
