@@ -32,6 +32,7 @@ FINAL_REASONS = frozenset(
         "KeyMissing",
         "MacMismatch",
         "MemberRefused",
+        "NoSnapshots",
         "NothingMatched",
         "OutOfMemory",
         "PathMissing",

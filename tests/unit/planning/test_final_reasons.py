@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterator
 
 import pytest
 
+import lowtide_engine
 from lowtide_engine.errors import EngineError
 from lowtide_operator.planning.jobs import FINAL_REASONS
 
-for module in ("backup", "check", "dump", "forget", "restore", "trees", "verdict", "cli.preflight"):
-    importlib.import_module(f"lowtide_engine.{module}")
+for module in pkgutil.walk_packages(lowtide_engine.__path__, "lowtide_engine."):
+    if not module.name.endswith(("__main__", "_kernel")):
+        importlib.import_module(module.name)
 
 MAY_PASS = {
     "EngineError": "whatever it was, it has no name yet",
