@@ -91,8 +91,7 @@ def _restore(job: MoverJob) -> list[str]:
     words += ["--allow-partial"] if job.delete and job.allow_partial else []
     words += ["--overwrite", "always", "--verify"]
     words += _options("--include", job.include)
-    words += _options("--exclude", (f"/{OF_THE_FILE_SYSTEM}", *job.exclude))
-    return [*words, "--dry-run"] if job.dry_run else words
+    return words + _options("--exclude", (f"/{OF_THE_FILE_SYSTEM}", *job.exclude))
 
 
 def _tags(tags: Iterable[str]) -> list[str]:

@@ -111,7 +111,7 @@ class MoverJob:
       reported instead.
     - FORGET: forget `snapshot_ids`; an id that is gone already is a success.
     - RESTORE: restore `snapshot_ids[0]` into /volumes/<claim>, by `include` and `exclude`; `delete` removes what the
-      snapshot has not; `dry_run` writes nothing.
+      snapshot has not.
     """
 
     namespace: str
@@ -147,7 +147,6 @@ class MoverJob:
     never has one); else the mover refuses such with DeletionRefused."""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    dry_run: bool = False
     identity: Identity | None = None
     """The consumer pod's user and groups, where mover.securityContext does not say otherwise."""
     placement: Placement = Placement()

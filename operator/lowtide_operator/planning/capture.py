@@ -11,7 +11,7 @@ from lowtide_operator.api.conditions import Truth, is_true
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeOutcome, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.jobs import Task, drive, is_gone
+from lowtide_operator.planning.jobs import Task, drive, is_gone, look_up_by
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -101,24 +101,13 @@ def backup_task(
     def build_look_up(name: str, attempt: int) -> MoverJob:
         return replace(_describe(run, spec, resolved, Purpose.LOOKUP, name, attempt, until), tags=tags)
 
-    def look_up(record: JobRecord) -> Task:
-        return Task(
-            Purpose.LOOKUP,
-            resolved.mover,
-            build_look_up,
-            claim=volume.claim,
-            role=f"attempt-{record.attempt}",
-            until=until,
-            expected_repository=resolved.repository_id or "",
-        )
-
     return Task(
         Purpose.BACKUP,
         resolved.mover,
         build,
         claim=volume.claim,
         until=until - SHORTEST_MOVER if until is not None else None,
-        look_up=look_up,
+        look_up=look_up_by(resolved.mover, build_look_up, volume.claim, until, resolved.repository_id or ""),
         expected_repository=resolved.repository_id or "",
         on_result=lambda record, result: _note(run, volume.claim, record, result),
         on_progress=lambda record, told: _follow(run, volume.claim, record, told),

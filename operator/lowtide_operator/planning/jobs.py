@@ -112,6 +112,25 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
     return None
 
 
+def look_up_by(
+    mover: Mover, build: Callable[[str, int], MoverJob], claim: str, until: datetime | None, repository_id: str
+) -> Callable[[JobRecord], Task]:
+    """For Task.look_up: a Job made by `build` finds what a lost backup of `claim` stored; a task for each attempt."""
+
+    def look_up(record: JobRecord) -> Task:
+        return Task(
+            Purpose.LOOKUP,
+            mover,
+            build,
+            claim=claim,
+            role=f"attempt-{record.attempt}",
+            until=until,
+            expected_repository=repository_id,
+        )
+
+    return look_up
+
+
 def restart(run: Run[S], task: Task, record: JobRecord) -> None:
     """Start the attempt after `record`, with which the task was over, once nothing of it is left."""
     if is_gone(run, record):

@@ -26,7 +26,7 @@ from lowtide_operator.api.snapshot import VolumeOutcome
 from lowtide_operator.planning.actions import CreateClaim, MoverJob, Purpose, Ref, StampClaim
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
-from lowtide_operator.planning.jobs import GOOD, Task, drive, end_jobs, is_gone, latest
+from lowtide_operator.planning.jobs import GOOD, Task, drive, end_jobs, is_gone, latest, look_up_by
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -336,19 +336,8 @@ def _safety_task(
             placement=placement(volume.target, run.world),
         )
 
-    def look_up(record: JobRecord) -> Task:
-        def build_look_up(name: str, attempt: int) -> MoverJob:
-            return replace(_describe(run, spec, resolved, Purpose.LOOKUP, name, attempt, policy, until), tags=tags)
-
-        return Task(
-            Purpose.LOOKUP,
-            spec.mover,
-            build_look_up,
-            claim=volume.target,
-            role=f"attempt-{record.attempt}",
-            until=until,
-            expected_repository=resolved.repository_id or "",
-        )
+    def build_look_up(name: str, attempt: int) -> MoverJob:
+        return replace(_describe(run, spec, resolved, Purpose.LOOKUP, name, attempt, policy, until), tags=tags)
 
     return Task(
         Purpose.BACKUP,
@@ -357,7 +346,7 @@ def _safety_task(
         claim=volume.target,
         role=SAFETY,
         until=until - SHORTEST_MOVER if until is not None else None,
-        look_up=look_up,
+        look_up=look_up_by(spec.mover, build_look_up, volume.target, until, resolved.repository_id or ""),
         expected_repository=resolved.repository_id or "",
         on_progress=_follow(run, volume),
     )

@@ -34,7 +34,6 @@ COMMANDS: dict[str, MoverJob] = {
     "restore that a person vouches for": job(
         Purpose.RESTORE, "data", writes=True, delete=True, allow_partial=True, snapshot_ids=(SNAPSHOT_ID,), path="/x"
     ),
-    "restore for show": replace(CASES["restore-mirror"], dry_run=True),
 }
 
 
