@@ -24,14 +24,16 @@ CHEAP = KdfParameters(n=128, r=1, p=1)
 
 
 class Together(MemoryStorage):
-    """Two callers meet before they store a config, so that neither saw the other's, and again after it."""
+    """Two callers meet before they store a key and before they store a config, so that neither saw the other's, and
+    after it.
+    """
 
     def __init__(self) -> None:
         super().__init__("together")
         self.meet = threading.Barrier(2, timeout=30)
 
     def save(self, file: File, data: Buffer) -> None:
-        if file == CONFIG:
+        if file == CONFIG or file.kind is FileKind.KEY:
             self.meet.wait()
         super().save(file, data)
         if file == CONFIG:
