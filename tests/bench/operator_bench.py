@@ -1,7 +1,8 @@
 """What the operator costs and how fast it is: `python -m tests.bench.operator_bench [memory|steps ...]`.
 
 memory: resident memory at rest and with 500 policies, on a real API server without nodes.
-steps: the seconds of each step of one Snapshot of a 10 MB volume, on the real cluster of tests/cluster.
+steps: the seconds of each step of one Snapshot of a 10 MB volume, on the real cluster of tests/cluster, and what they
+    come to beyond the time that pods take to start and stop.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lowtide_operator.cluster import kinds
+from tests.bench.pods import PodWatch
 from tests.cluster import clusters
 from tests.cluster.controlplane import control_plane
 from tests.cluster.waiting import wait_for
@@ -103,12 +105,18 @@ def steps() -> dict[str, float]:
         write = ["sh", "-c", "head -c 10000000 /dev/urandom > /data/file && sync"]
         kubectl("-n", NAMESPACE, "exec", "deployment/web", "--", *write)
         for name in ("first", "second"):
-            kubectl.apply(ours("Snapshot", name, {"policyName": "bench"}), namespace=NAMESPACE)
-            body = wait_for(f"Snapshot {name} has ended", lambda of=name: ended(kube, of), within=180, every=0.2)  # type: ignore[misc]
+            with PodWatch(kubectl, NAMESPACE) as pods:
+                began = time.monotonic()
+                kubectl.apply(ours("Snapshot", name, {"policyName": "bench"}), namespace=NAMESPACE)
+                body = wait_for(f"Snapshot {name} has ended", lambda of=name: ended(kube, of), within=180, every=0.2)  # type: ignore[misc]
+                whole = time.monotonic() - began
+                waited = pods.busy(began, began + whole)
             reason = next(entry["reason"] for entry in conditions(body) if entry["type"] == "Ready")
             if reason != "Complete":
                 raise AssertionError(f"Snapshot {name} ended as {reason}: {body['status']}")
             found |= {f"{name}: {what}": value for what, value in steps_of(body).items()}
+            found[f"{name}: from the object to Ready, s"] = whole
+            found[f"{name}: of these, while no pod started or stopped, s"] = whole - waited
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     return found
 
