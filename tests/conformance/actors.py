@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ class Ran:
 
 @dataclass
 class Actor:
-    """A program with a repository; `run` is a call that must succeed unless `code` says otherwise."""
+    """A program with a repository; `run` is a call that must succeed unless `code` says otherwise. `limit` runs in the
+    child before the program: see rights.py."""
 
     command: Sequence[str]
     repository: str
@@ -56,11 +57,13 @@ class Actor:
         code: int | None = 0,
         cwd: Path | None = None,
         extra: Mapping[str, str] | None = None,
+        limit: Callable[[], None] | None = None,
     ) -> Ran:
         done = subprocess.run(
             [*self.command, *map(str, arguments)],
             env=self.variables() | dict(extra or {}),
             cwd=cwd,
+            preexec_fn=limit,
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=TIMEOUT,
@@ -110,10 +113,11 @@ class Lowtide(Actor):
         code: int | None = 0,
         cwd: Path | None = None,
         extra: Mapping[str, str] | None = None,
+        limit: Callable[[], None] | None = None,
     ) -> Ran:
         file = Path(self.environment[RESULT_FILE_VARIABLE])
         file.unlink(missing_ok=True)
-        ran = super().run(*arguments, code=code, cwd=cwd, extra=extra)
+        ran = super().run(*arguments, code=code, cwd=cwd, extra=extra, limit=limit)
         self.result = decode(file.read_bytes())
         expected = {0: ("ok",), 3: ("partial",)}.get(ran.code, ("failed",))
         if arguments[0] == "restore" and ran.code == 1:

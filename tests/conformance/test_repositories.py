@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from lowtide_engine.repository import Password, open_repository
 from lowtide_engine.storage import StorageOptions, SystemClock, open_storage
 from tests.conformance.actors import PASSWORD, Lowtide, Restic
+from tests.conformance.rights import without_capabilities, without_room
 from tests.conformance.trees import make_plain_tree
 
 pytestmark = pytest.mark.oracle
@@ -108,16 +108,33 @@ def test_a_damaged_file_is_named_and_stops_what_would_write(
     assert reason(lowtide) == "RepositoryDamaged"
 
 
-def test_a_full_disk_or_a_read_only_one_says_so(lowtide: Lowtide, place: str, tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
+def test_a_repository_that_may_not_be_written_says_so_and_can_be_read(
+    lowtide: Lowtide, place: str, tmp_path: Path
+) -> None:
     lowtide.run("init")
     (Path(place) / "locks").chmod(0o500)
 
-    lowtide.run("backup", tmp_path, code=1)
+    lowtide.run("backup", tmp_path, code=1, limit=without_capabilities)
 
-    assert reason(lowtide) in ("StorageRefused", "StorageFailed")
-    lowtide.run("snapshots", "--no-lock")
+    assert reason(lowtide) == "StorageRefused"
+    lowtide.run("snapshots", "--no-lock", limit=without_capabilities)
+
+
+def test_a_disk_that_takes_no_more_says_so_and_nothing_half_is_published(
+    lowtide: Lowtide, restic: Restic, place: str, tmp_path: Path
+) -> None:
+    """A save fails half-way, as on a full disk: no temporary file, no index, no snapshot, no lock stays."""
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+
+    ran = lowtide.run("backup", "--no-cache", "source", code=1, cwd=tmp_path, limit=without_room)
+
+    assert reason(lowtide) == "StorageFailed"
+    assert "could not save data/" in ran.err
+    assert restic.snapshots() == []
+    assert not [path for path in Path(place).rglob("*") if "-tmp-" in path.name or path.parent.name == "locks"]
+    lowtide.backup("source", cwd=tmp_path)
+    restic.run("check", "--read-data")
 
 
 def test_a_dead_holders_lock_goes_and_no_other(lowtide: Lowtide, restic: Restic, tmp_path: Path, place: str) -> None:

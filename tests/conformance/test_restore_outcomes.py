@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from lowtide_engine.contract import RESULT_FILE_VARIABLE, Result, decode
+from lowtide_engine.contract import Result
 from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.rights import without_capabilities
 from tests.conformance.trees import make_plain_tree
 
 pytestmark = pytest.mark.oracle
-PR_CAPBSET_DROP = 24
 
 
 def result(lowtide: Lowtide) -> Result:
@@ -60,28 +57,12 @@ def test_a_folder_that_was_empty_is_restored_as_empty(lowtide: Lowtide, restic: 
     assert (result(lowtide).outcome, result(lowtide).reason) == ("ok", "Completed")
 
 
-def without_capabilities() -> None:
-    """What is executed next is root and has no right that others have not: like most movers."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in range(64):
-        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
-            raise OSError(ctypes.get_errno(), "a capability can't be dropped")
-
-
 def restore_without_capabilities(lowtide: Lowtide, target: Path, *more: str) -> tuple[Result, str]:
     """Restore /data of the newest snapshot as such a mover; gives what it said at its end, and on its way."""
-    told = target.parent / "told.json"
-    done = subprocess.run(
-        [*lowtide.command, "restore", "latest:/data", "--target", str(target), *more],
-        env=lowtide.variables() | {RESULT_FILE_VARIABLE: str(told)},
-        preexec_fn=without_capabilities,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    outcome = decode(told.read_bytes())
-    assert done.returncode == (0 if outcome.outcome == "ok" else 1), done.stderr
-    return outcome, done.stderr
+    ran = lowtide.run("restore", "latest:/data", "--target", target, *more, code=None, limit=without_capabilities)
+    outcome = result(lowtide)
+    assert ran.code == (0 if outcome.outcome == "ok" else 1), ran.err
+    return outcome, ran.err
 
 
 def test_owners_that_cannot_be_set_are_told_and_the_data_is_there(

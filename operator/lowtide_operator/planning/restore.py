@@ -44,6 +44,7 @@ from lowtide_operator.planning.writing import (
     stamp_claims,
     take_safety,
     unstamp_claims,
+    with_additions,
     write,
 )
 
@@ -263,6 +264,11 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
                 return
             else:
                 message = f"{message} The volumes were rolled back to what they held before."
+                if added := with_additions(run, resolved):
+                    message = (
+                        f"{message} The safety snapshot is partial, so files that the Restore had added stay in "
+                        f"{', '.join(added)}: look for them before you rely on it."
+                    )
         elif not unstamp_claims(run, resolved):
             return
     if not _released(run):

@@ -213,17 +213,12 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
 def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool | str:
     """Bring back what the written volumes held before: True once they do, False on the way, else why it can't be
     done."""
-    written = [v for v in in_place(resolved) if latest(run, Purpose.RESTORE, v.target) is not None]
+    written = _written(run, resolved)
     safety = {volume.claim: volume.safety_snapshot_id for volume in run.status.volumes}
     without = [volume.target for volume in written if not safety.get(volume.claim)]
     if without:
         return f"there is no safety snapshot of {', '.join(without)}"
     failed: list[str] = []
-
-    def saved_whole(volume: ResolvedRestoreVolume) -> bool:
-        """What a partial safety snapshot lacks may still be there: the way back must not remove it."""
-        record = latest(run, Purpose.BACKUP, volume.target, SAFETY)
-        return record is not None and record.outcome is JobOutcome.SUCCEEDED
 
     def make(volume: ResolvedRestoreVolume) -> Task:
         def build(name: str, attempt: int) -> MoverJob:
@@ -233,7 +228,7 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
                 writes=True,
                 path=f"/volumes/{volume.target}",
                 snapshot_ids=(safety[volume.claim] or "",),
-                delete=saved_whole(volume),
+                delete=_saved_whole(run, volume),
                 allow_partial=True,
                 identity=as_identity(volume.identity),
                 placement=placement(volume.target, run.world),
@@ -255,6 +250,21 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
 
     done = _drive_all(run, resolved, written, make, conclude)
     return "; ".join(failed) if failed else done
+
+
+def with_additions(run: Restoring, resolved: ResolvedRestore) -> tuple[str, ...]:
+    """The written volumes in which the way back leaves what the Restore added."""
+    return tuple(v.target for v in _written(run, resolved) if not _saved_whole(run, v))
+
+
+def _written(run: Restoring, resolved: ResolvedRestore) -> list[ResolvedRestoreVolume]:
+    return [v for v in in_place(resolved) if latest(run, Purpose.RESTORE, v.target) is not None]
+
+
+def _saved_whole(run: Restoring, volume: ResolvedRestoreVolume) -> bool:
+    """What a partial safety snapshot lacks may still be there: the way back must not remove it."""
+    record = latest(run, Purpose.BACKUP, volume.target, SAFETY)
+    return record is not None and record.outcome is JobOutcome.SUCCEEDED
 
 
 def put_volume(run: Restoring, claim: str, **changes: object) -> None:

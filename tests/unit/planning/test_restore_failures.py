@@ -74,6 +74,7 @@ def test_a_restore_that_fails_is_rolled_back_to_what_was_there():
     world.run(RUN)
     assert outcome(world) == ("False", "Damaged")
     assert "rolled back" in message(world)
+    assert "stay" not in message(world)
     assert (world.contents["data"], world.contents["files"]) == ("lost", "data of files")
     assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
     assert ("data", "back") in made(world, Purpose.RESTORE)
@@ -137,6 +138,7 @@ def test_what_a_partial_safety_snapshot_lacks_is_never_deleted(allowed: bool, ex
     ways_back = [job for job in jobs if job.purpose is Purpose.RESTORE and back(job)]
     assert bool(ways_back) is allowed
     assert not any(job.delete for job in ways_back)
+    assert ("files that the Restore had added stay in data, files" in message(world)) is allowed
     assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
 
 
