@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import Check
 from lowtide_engine.errors import BadInput, FileMissing, Interrupted, RepositoryDamaged, RepositoryError
+from lowtide_engine.packing import IndexWriter, entries_of
 from lowtide_engine.prune_plan import PackUse, PruneOptions, PrunePlan, Survey, plan_indexes, plan_prune
-from lowtide_engine.repack import IndexWriter, Repacker, entries_of
+from lowtide_engine.repack import Repacker
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.storage import File, FileKind
 from lowtide_engine.transfer import Transfer, told_as_engine_error

@@ -7,16 +7,15 @@ backup (design: nothing is lost).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import struct
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lowtide_engine._kernel import encode_tree, open_blob, sha256, zstd_compress
+from lowtide_engine._kernel import encode_tree, sha256
 from lowtide_engine.errors import EngineError
+from lowtide_engine.packing import IndexWriter, PackWriter
 from lowtide_engine.repository import IndexedRepository, Instant, Snapshot, summary
 from lowtide_engine.repository.go_text import go_json
 from lowtide_engine.repository.keys import own_username
@@ -31,7 +30,6 @@ from lowtide_engine.standing import (
 )
 
 if TYPE_CHECKING:
-    from lowtide_engine._kernel import BlobKind
     from lowtide_engine.repository import LockedRepository
 
 FILE_NAME = "verdict.json"
@@ -124,35 +122,19 @@ def _store_file(indexed: IndexedRepository, content: bytes, moment: Instant) -> 
         "content": [blob],
     }
     tree = encode_tree([(FILE_NAME.encode(), go_json(node))])
-    packs = [_store_pack(indexed, "data", content), _store_pack(indexed, "tree", tree)]
-    indexed.save_index(go_json({"packs": [entry for entry, _ in packs]}) + b"\n")
+    indexes = IndexWriter(indexed)
+    packs = PackWriter(indexed, indexes)
+    packs.store("data", content)
+    root = packs.store("tree", tree)
+    packs.finish()
+    indexes.flush()
     counts = {
         "files_new": 1,
         "data_blobs": 1,
         "tree_blobs": 1,
-        "data_added": len(content) + len(tree),
-        "data_added_packed": sum(size for _, size in packs),
+        "data_added": packs.added,
+        "data_added_packed": packs.written,
         "total_files_processed": 1,
         "total_bytes_processed": len(content),
     }
-    return sha256(tree), counts
-
-
-def _store_pack(indexed: IndexedRepository, kind: BlobKind, plaintext: bytes) -> tuple[dict[str, object], int]:
-    """Store one blob as a pack of its own (restic-format 1.5); gives the pack's entry for the index, and its size."""
-    key = indexed.repository.kernel_key
-    compressed = indexed.repository.config.version >= 2
-    blob = sha256(plaintext)
-    sealed = key.seal(zstd_compress(plaintext) if compressed else plaintext)
-    if open_blob(key, sealed, blob, len(plaintext) if compressed else 0) != plaintext:
-        raise EngineError("a blob that was just sealed reads differently: memory or processor are faulty")
-    number = {"data": 0, "tree": 1}[kind] + (2 if compressed else 0)
-    lengths = struct.pack("<II", len(sealed), len(plaintext)) if compressed else struct.pack("<I", len(sealed))
-    header = key.seal(bytes([number]) + lengths + bytes.fromhex(blob))
-    pack = sealed + header + struct.pack("<I", len(header))
-    name = hashlib.sha256(pack).hexdigest()
-    indexed.save_pack(name, pack, kind)
-    entry: dict[str, object] = {"id": blob, "type": kind, "offset": 0, "length": len(sealed)}
-    if compressed:
-        entry["uncompressed_length"] = len(plaintext)
-    return {"id": name, "blobs": [entry]}, len(pack)
+    return root, counts

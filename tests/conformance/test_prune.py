@@ -108,7 +108,7 @@ def test_restic_and_lowtide_find_nothing_to_do_after_each_other(
 def test_killed_at_any_change_it_leaves_a_whole_repository(
     template: Path, place: str, restic: Restic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lowtide_engine.repack.INDEX_PACKS", 2)
+    monkeypatch.setattr("lowtide_engine.packing.INDEX_PACKS", 2)
     expected = {one["id"] for one in Restic(restic.command, str(template)).snapshots()}
     changes = 0
     while True:
@@ -135,7 +135,7 @@ def test_killed_at_any_change_it_leaves_a_whole_repository(
 def test_stopped_between_packs_it_keeps_what_it_stored_and_goes_on(
     repository: Path, restic: Restic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lowtide_engine.repack.RANGE_BYTES", 1)
+    monkeypatch.setattr("lowtide_engine.unpacking.RANGE_BYTES", 1)
     one_blob_each = replace(CLEAN, pack_size=1)
     whole = prune_at(repository, one_blob_each, dry_run=True).plan
     stop = threading.Event()

@@ -1,0 +1,123 @@
+"""Blobs out of packs: read in ranges, some ahead, each unsealed and hashed on its way; what prune, copy and repair
+packs read with.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lowtide_engine._kernel import KernelError, open_blob
+from lowtide_engine.errors import Interrupted, RepositoryDamaged
+from lowtide_engine.packing import Entry
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import IndexedRepository
+
+RANGE_BYTES = 8 * 1024 * 1024
+RANGES_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob that was read: `sealed` are its bytes as they are in a pack, `content` what it says. `pack` and `read`
+    are where it was looked for and how long its place there is, whichever copy it came from in the end."""
+
+    entry: Entry
+    sealed: bytes
+    content: bytes
+    pack: str
+    read: int
+
+
+def read_blobs(
+    indexed: IndexedRepository, wanted: Iterable[tuple[str, Sequence[Entry]]], stop: threading.Event, *, doing: str
+) -> Iterator[Blob]:
+    """The blobs that are `wanted` of each pack (name, entries by offset), in that order.
+
+    One that doesn't read right is fetched from any copy that the index knows. Raises RepositoryDamaged where there is
+    none, LockLost, and Interrupted ("stopped by a signal while …`doing`") between two ranges once `stop` is set.
+    """
+    ranges = (piece for pack, entries in wanted for piece in _ranges(pack, entries))
+    with ThreadPoolExecutor(RANGES_AHEAD, thread_name_prefix="unpack") as pool:
+        ahead: deque[tuple[str, list[Entry], Future[bytes | None]]] = deque()
+        try:
+            while True:
+                while len(ahead) < RANGES_AHEAD and (upcoming := next(ranges, None)) is not None:
+                    ahead.append((*upcoming, pool.submit(_fetch, indexed, *upcoming)))
+                if not ahead:
+                    return
+                raise_stop(indexed, stop, doing)
+                pack, entries, future = ahead.popleft()
+                yield from _opened(indexed, pack, entries, future.result())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def raise_stop(indexed: IndexedRepository, stop: threading.Event, doing: str) -> None:
+    """Raise what ends a job between two steps: the lock that was lost, or Interrupted."""
+    lock = indexed.lock
+    if lock is not None and lock.failure is not None:
+        raise lock.failure
+    if stop.is_set():
+        raise Interrupted(f"stopped by a signal while {doing}", hint="run it again to go on")
+
+
+def _ranges(pack: str, entries: Sequence[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    """Runs of neighbours of one kind, each at most 8 MiB or one blob."""
+    run: list[Entry] = []
+    for entry in entries:
+        fits = run and (
+            run[-1].offset + run[-1].length == entry.offset
+            and run[-1].kind == entry.kind
+            and entry.offset + entry.length - run[0].offset <= RANGE_BYTES
+        )
+        if run and not fits:
+            yield pack, run
+            run = []
+        run.append(entry)
+    if run:
+        yield pack, run
+
+
+def _fetch(indexed: IndexedRepository, pack: str, entries: list[Entry]) -> bytes | None:
+    """A range of a pack; None where it is damaged, so that its blobs are looked for one by one."""
+    start, end = entries[0].offset, entries[-1].offset + entries[-1].length
+    try:
+        return indexed.load_piece(pack, start, end - start, entries[0].kind)
+    except RepositoryDamaged:
+        return None
+
+
+def _opened(indexed: IndexedRepository, pack: str, entries: list[Entry], data: bytes | None) -> Iterator[Blob]:
+    key = indexed.repository.kernel_key
+    start = entries[0].offset
+    for entry in entries:
+        sealed = b"" if data is None else data[entry.offset - start : entry.offset - start + entry.length]
+        try:
+            content = open_blob(key, sealed, entry.blob, entry.uncompressed_length)
+        except KernelError:
+            found, sealed, content = _from_any_copy(indexed, entry)
+            yield Blob(found, sealed, content, pack, entry.length)
+        else:
+            yield Blob(entry, sealed, content, pack, entry.length)
+
+
+def _from_any_copy(indexed: IndexedRepository, entry: Entry) -> tuple[Entry, bytes, bytes]:
+    """The blob from wherever it can be read, fetched anew."""
+    for place in indexed.index.locate(entry.kind, entry.blob):
+        try:
+            sealed = indexed.load_piece(place.pack, place.offset, place.length, entry.kind, fresh=True)
+            content = open_blob(indexed.repository.kernel_key, sealed, entry.blob, place.uncompressed_length)
+        except (KernelError, RepositoryDamaged):
+            continue
+        return Entry(entry.kind, entry.blob, 0, place.length, place.uncompressed_length), sealed, content
+    raise RepositoryDamaged(
+        f"{entry.kind} blob {entry.blob} is needed and can't be read from any pack; no pack that is in the index "
+        "was removed",
+        hint="run `lowtide check --read-data`",
+    )
