@@ -21,7 +21,7 @@ from lowtide_engine.errors import BadInput, FileMissing, Interrupted, Repository
 from lowtide_engine.packing import IndexWriter, entries_of
 from lowtide_engine.prune_plan import PackUse, PruneOptions, PrunePlan, Survey, plan_indexes, plan_prune
 from lowtide_engine.repack import Repacker
-from lowtide_engine.reporting import Counted, Reporter
+from lowtide_engine.reporting import Counted, Counting, Reporter
 from lowtide_engine.storage import File, FileKind
 from lowtide_engine.transfer import Transfer, told_as_engine_error
 
@@ -131,7 +131,7 @@ def _unused(
     indexed: IndexedRepository, reading: _Reading, reporter: Reporter, stop: threading.Event
 ) -> frozenset[tuple[BlobKind, str]]:
     """The blobs that no snapshot needs, after every tree was read; RepositoryDamaged where something is missing."""
-    counting = _Counting(reporter)
+    counting = Counting(reporter)
     with told_as_engine_error():
         run = Check(indexed.repository.kernel_key, indexed.index, roots=reading.roots)
         Transfer(run, indexed, counting, stop, outage_ends_it=True).drive()
@@ -140,22 +140,6 @@ def _unused(
             f"{counting.problems} problems were found in what snapshots need, so nothing was removed"
         )
     return frozenset(run.unused())
-
-
-class _Counting:
-    """A reporter that counts problems on their way to the real one."""
-
-    def __init__(self, inner: Reporter) -> None:
-        self.problems = 0
-        self._inner = inner
-        self.progress = inner.progress
-        self.item_error = inner.item_error
-        self.item_done = inner.item_done
-        self.notice = inner.notice
-
-    def problem(self, kind: str, message: str) -> None:
-        self.problems += 1
-        self._inner.problem(kind, message)
 
 
 class _Execution:

@@ -61,6 +61,23 @@ class Reporter(Protocol):
         """Something that a person may want to know, but no failure."""
 
 
+class Counting:
+    """A reporter that counts problems on their way to the real one."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self.problems = 0
+        self._inner = inner
+        self.progress = inner.progress
+        self.item_error = inner.item_error
+        self.item_done = inner.item_done
+        self.notice = inner.notice
+
+    def problem(self, kind: str, message: str) -> None:
+        """Count it, and pass it on."""
+        self.problems += 1
+        self._inner.problem(kind, message)
+
+
 def shown(path: bytes) -> str:
     """A path as text that can be printed anywhere: bytes that are no UTF-8, and control characters, as \\xNN."""
     text = path.decode("utf-8", "backslashreplace")

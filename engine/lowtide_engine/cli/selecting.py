@@ -10,7 +10,8 @@ import click
 from lowtide_engine.cli.values import TAGS
 
 if TYPE_CHECKING:
-    from lowtide_engine.repository import SnapshotFilter
+    from lowtide_engine.cli.session import Session
+    from lowtide_engine.repository import Snapshot, SnapshotFilter
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 OWNER_KEYS = ("cluster", "namespace", "policy", "run", "claim")
@@ -56,6 +57,23 @@ def snapshot_filter(
     reserved = owner_tags(owner or {})
     lists = tuple((*given, *reserved) for given in tags) or ((reserved,) if reserved else ())
     return SnapshotFilter(tuple(hosts), tuple(paths), lists)
+
+
+def choose(session: Session, snapshots: Sequence[Snapshot], ids: Sequence[str], only: SnapshotFilter) -> list[Snapshot]:
+    """Of `snapshots` those that `ids` name, each once, else those that the filter selects. As in restic, one that isn't
+    there is told and passed over, and the filter counts for `latest` only where ids are given."""
+    from lowtide_engine.errors import EngineError
+    from lowtide_engine.repository import find
+
+    if not ids:
+        return [snapshot for snapshot in snapshots if only.matches(snapshot)]
+    named = []
+    for wanted in ids:
+        try:
+            named.append(find(snapshots, wanted, only)[0])
+        except EngineError as error:
+            session.output.warn(f"passed over {wanted}: {error.message}")
+    return list({snapshot.id: snapshot for snapshot in named}.values())
 
 
 def taken(values: dict[str, Any]) -> dict[str, str]:

@@ -34,6 +34,7 @@ class Session:
     command: str
     settings: Settings
     output: Output
+    prompt: str = "enter password for repository: "
     repository_id: str = field(default="", init=False)
 
     @classmethod
@@ -62,19 +63,17 @@ class Session:
         )
         return open_storage(location, replace(options, insecure_tls=given.insecure_tls), clock=self.clock)
 
-    def password(
-        self, *, file: str = "", command: str = "", prompt: str = "enter password for repository: "
-    ) -> Password:
-        """The password, from `file` or `command` if given, else as the settings say, else from the terminal."""
+    def password(self, *, prompt: str = "") -> Password:
+        """The password, as the settings say, else from the terminal."""
         from lowtide_engine.repository import find_password
 
         at_prompt.set()
         try:
             return find_password(
                 self.settings.environment,
-                file=file or self.settings.password_file or None,
-                command=command or self.settings.password_command or None,
-                prompt=prompt,
+                file=self.settings.password_file or None,
+                command=self.settings.password_command or None,
+                prompt=prompt or self.prompt,
             )
         finally:
             at_prompt.clear()

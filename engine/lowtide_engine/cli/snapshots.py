@@ -10,7 +10,7 @@ import click
 
 from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import human_size, print_json, table
-from lowtide_engine.cli.selecting import filter_options, owner_options, snapshot_filter, taken
+from lowtide_engine.cli.selecting import choose, filter_options, owner_options, snapshot_filter, taken
 from lowtide_engine.cli.session import Session
 from lowtide_engine.contract import Outcome, Result
 
@@ -34,23 +34,14 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
     With --run, the exit status is 3 where the newest is partial: so a run whose mover was lost learns what it stored.
     """
     session = Session.of(ctx, "snapshots")
-    from lowtide_engine.errors import EngineError
-    from lowtide_engine.repository import find, group
+    from lowtide_engine.repository import group
 
     owner = taken(given)
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"], owner)
     keys = [key.strip() for key in given["group_by"].split(",") if key.strip()]
     with session.locked() as locked:
         found = locked.snapshots()
-    chosen = [snapshot for snapshot in found if only.matches(snapshot)]
-    if ids:
-        named = []
-        for wanted in ids:
-            try:
-                named.append(find(found, wanted, only)[0])
-            except EngineError as error:
-                session.output.warn(f"passed over {wanted}: {error.message}")
-        chosen = list(dict.fromkeys(named))
+    chosen = choose(session, found, ids, only)
     if given["latest"]:
         newest = {s.id for members in group(chosen).values() for s in members[-given["latest"] :]}
         chosen = [snapshot for snapshot in chosen if snapshot.id in newest]

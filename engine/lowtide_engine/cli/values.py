@@ -64,14 +64,14 @@ def parse_tags(text: str) -> tuple[str, ...]:
     return tuple(tag.strip() for tag in text.split(",") if tag.strip())
 
 
-def refuse_reserved(tags: list[str]) -> list[str]:
+def refuse_reserved(tags: list[str], *, option: str = "--tag") -> list[str]:
     """`tags`, unless one starts like those by which Lowtide finds its own snapshots."""
     for tag in tags:
         if tag.startswith(RESERVED_TAG_PREFIX):
             raise click.BadParameter(
                 f"the tag {tag!r} is refused: tags that start with {RESERVED_TAG_PREFIX!r} say whose a snapshot is; "
                 "use --cluster, --namespace, --policy, --run and --claim for them, or another tag",
-                param_hint="'--tag'",
+                param_hint=f"'{option}'",
             )
     return tags
 
