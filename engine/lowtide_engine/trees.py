@@ -1,8 +1,8 @@
-"""Looking into trees from Python, for listings and dumps. What must be fast walks trees in the kernel."""
+"""Looking into trees from Python, for listings, searches and dumps. What must be fast walks trees in the kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import KernelError, Node, decode_tree
@@ -40,10 +40,21 @@ def find_node(indexed: IndexedRepository, root: str, path: bytes) -> Node | None
     return node
 
 
+def find_tree(indexed: IndexedRepository, root: str, path: bytes) -> str:
+    """The tree of the folder at `path` below the tree `root`. Raises PathMissing, also where it is no folder."""
+    node = find_node(indexed, root, path)
+    if node is None:
+        return root
+    if node.subtree is None:
+        raise PathMissing(f"{path.decode(errors='backslashreplace')} is no folder")
+    return node.subtree
+
+
 def walk(
-    indexed: IndexedRepository, tree: str, prefix: bytes = b"", *, deep: bool = True
+    indexed: IndexedRepository, tree: str, prefix: bytes = b"", *, enter: Callable[[bytes], bool] = lambda _: True
 ) -> Iterator[tuple[bytes, Node]]:
-    """Every path below a tree with its node, folders before what they hold; only those directly in it unless `deep`.
+    """Every path below a tree with its node, folders before what they hold; what is in a folder only where `enter` says
+    so of its path.
 
     Folders may nest as deep as they like: what is open is kept in a list, not on the interpreter's stack.
     """
@@ -56,7 +67,7 @@ def walk(
             continue
         path = above + b"/" + node.name
         yield path, node
-        if deep and node.type == "dir" and node.subtree is not None:
+        if node.type == "dir" and node.subtree is not None and enter(path):
             open_folders.append((path, iter(load_tree(indexed, node.subtree))))
 
 

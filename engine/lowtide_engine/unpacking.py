@@ -4,6 +4,7 @@ packs read with.
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,15 +12,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lowtide_engine._kernel import KernelError, open_blob
+from lowtide_engine._kernel import KernelError, open_blob, read_pack_header
 from lowtide_engine.errors import Interrupted, RepositoryDamaged
-from lowtide_engine.packing import Entry
+from lowtide_engine.packing import Entry, entries_of
+from lowtide_engine.storage import File, FileKind
 
 if TYPE_CHECKING:
-    from lowtide_engine.repository import IndexedRepository
+    from lowtide_engine.repository import IndexedRepository, Repository
 
 RANGE_BYTES = 8 * 1024 * 1024
 RANGES_AHEAD = 2
+MOST_HEADER = 17 * 1024 * 1024
+"""The longest sealed header that is read: restic writes none over 16 MiB."""
+_LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,26 @@ def read_blobs(
                 yield from _opened(indexed, pack, entries, future.result())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def pack_contents(repository: Repository, pack: str, size: int) -> list[Entry]:
+    """What a pack of `size` bytes says itself that it holds (restic-format 1.5). RepositoryDamaged where its header
+    can't be read or its blobs don't fill it; FileMissing.
+    """
+    file = File(FileKind.DATA, pack)
+    if size < _LENGTH.size:
+        raise RepositoryDamaged(f"pack {pack[:8]} has {size} bytes, which is no pack")
+    (length,) = _LENGTH.unpack(repository.storage.load(file, size - _LENGTH.size, _LENGTH.size))
+    start = size - _LENGTH.size - length
+    if start < 0 or length > MOST_HEADER:
+        raise RepositoryDamaged(f"pack {pack[:8]} says that its header has {length} bytes, and has {size} itself")
+    try:
+        entries = entries_of(read_pack_header(repository.kernel_key, repository.storage.load(file, start, length)))
+    except KernelError as error:
+        raise RepositoryDamaged(f"pack {pack[:8]} has no header that can be read: {error}") from None
+    if sum(entry.length for entry in entries) != start:
+        raise RepositoryDamaged(f"pack {pack[:8]} is shorter or longer than its header says")
+    return entries
 
 
 def raise_stop(indexed: IndexedRepository, stop: threading.Event, doing: str) -> None:

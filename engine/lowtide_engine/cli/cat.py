@@ -67,16 +67,12 @@ def _load_blob(locked: LockedRepository, kind: str, name: str) -> bytes:
 
     from lowtide_engine.errors import BadInput
     from lowtide_engine.standing import find_data
-    from lowtide_engine.trees import PathMissing, find_node
+    from lowtide_engine.trees import find_tree
 
     if kind == "tree" and (":" in name or len(name) != 64):
         snapshot, folder = find_data(locked.snapshots(), name, None)
         indexed = locked.load_index()
-        node = find_node(indexed, snapshot.tree, os.fsencode(folder))
-        tree = snapshot.tree if node is None else node.subtree
-        if tree is None:
-            raise PathMissing(f"{folder} is no folder")
-        return indexed.load_blob("tree", tree)
+        return indexed.load_blob("tree", find_tree(indexed, snapshot.tree, os.fsencode(folder)))
     if len(name) != 64:
         raise BadInput(f"a blob has an id of 64 digits, not {len(name)}")
     indexed = locked.load_index()

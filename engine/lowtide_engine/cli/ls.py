@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lowtide_engine.cli.nodes import node_line, node_times
 from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import print_json
 from lowtide_engine.cli.selecting import filter_options, snapshot_filter
@@ -55,8 +55,7 @@ def command(
             tree = chosen.tree if node is None else node.subtree
             if tree is None:
                 continue
-            deep = recursive or not folders
-            for path, found in walk(indexed, tree, prefix, deep=deep):
+            for path, found in walk(indexed, tree, prefix, enter=lambda _: recursive or not folders):
                 if stop.is_set():
                     raise Interrupted("the listing was stopped by a signal")
                 _show(session, path, found, long_form=long_form)
@@ -64,18 +63,10 @@ def command(
 
 
 def _show(session: Session, path: bytes, node: Node, *, long_form: bool) -> None:
-    from lowtide_engine.reporting import shown
-    from lowtide_engine.trees import permissions
-
     if session.output.json:
         print_json(_document(path, node))
-    elif not long_form:
-        session.output.line(shown(path))
     else:
-        moment = datetime.fromtimestamp(node.mtime[0], UTC).astimezone()
-        target = f" -> {shown(node.linktarget)}" if node.type == "symlink" else ""
-        about = f"{permissions(node)} {node.uid:5} {node.gid:5} {node.size:6} {moment:%Y-%m-%d %H:%M:%S}"
-        session.output.line(f"{about} {shown(path)}{target}")
+        session.output.line(node_line(path, node, long_form=long_form))
 
 
 def _document(path: bytes, node: Node) -> dict[str, Any]:
@@ -89,14 +80,7 @@ def _document(path: bytes, node: Node) -> dict[str, Any]:
     if node.mode:
         found["mode"] = node.mode
     found["permissions"] = permissions(node)
-    for which in ("mtime", "atime", "ctime"):
-        found[which] = _rfc3339(getattr(node, which))
+    found |= node_times(node)
     if node.inode:
         found["inode"] = node.inode
     return {**found, "message_type": "node", "struct_type": "node"}
-
-
-def _rfc3339(moment: tuple[int, int]) -> str:
-    seconds, nanoseconds = moment
-    text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}".rjust(19, "0")
-    return text + (f".{nanoseconds:09}".rstrip("0") if nanoseconds else "") + "Z"

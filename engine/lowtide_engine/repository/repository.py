@@ -37,7 +37,7 @@ from lowtide_engine.repository.holder import Holder, LockFile
 from lowtide_engine.repository.index_files import load_index
 from lowtide_engine.repository.lock import Lock, Locks
 from lowtide_engine.repository.password import Password
-from lowtide_engine.repository.sealing import MasterKey
+from lowtide_engine.repository.sealing import OVERHEAD, MasterKey
 from lowtide_engine.repository.snapshot import Snapshot
 from lowtide_engine.repository.unpacked import UnpackedFiles
 from lowtide_engine.storage import Clock, File, FileKind, Storage
@@ -342,6 +342,11 @@ class IndexedRepository(LockedRepository):
     def index(self) -> Index:
         """The kernel's index: every blob of every index file."""
         return self._index
+
+    def blob_size(self, kind: BlobKind, blob: str) -> int | None:
+        """How many bytes a blob's content has, None where no index names it."""
+        places = self._index.locate(kind, blob)
+        return (places[0].uncompressed_length or places[0].length - OVERHEAD) if places else None
 
     def load_piece(self, pack: str, offset: int, length: int, kind: BlobKind, *, fresh: bool = False) -> bytes:
         """A range of a pack, as the kernel's Fetch asks for it; exactly `length` bytes.
