@@ -15,6 +15,7 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import environment_host, human_duration, human_size
 from lowtide_engine.cli.selecting import owner_options, taken
 from lowtide_engine.cli.session import Session
+from lowtide_engine.cli.targets import gather_targets, target_options
 from lowtide_engine.cli.values import SIZE, TAGS, TIME, refuse_reserved
 from lowtide_engine.contract import Outcome, Result
 
@@ -27,7 +28,8 @@ wrong, 130 if a signal stopped it."""
 
 
 @click.command(cls=Command, epilog=EPILOG)
-@click.argument("targets", nargs=-1, required=True, metavar="FILE|FOLDER…", type=click.Path())
+@click.argument("targets", nargs=-1, metavar="[FILE|FOLDER…]", type=click.Path())
+@target_options
 @click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]", help="Tag for the new snapshot.")
 @click.option("-H", "--host", metavar="NAME", help="Host of the snapshot (default: $RESTIC_HOST, else this machine's).")
 @owner_options
@@ -105,7 +107,13 @@ def _request(session: Session, given: dict[str, Any]) -> BackupRequest:
     excludes = gather_patterns(given["excludes"], given["exclude_files"], environment)
     iexcludes = gather_patterns(given["iexcludes"], given["iexclude_files"], environment)
     return BackupRequest(
-        targets=[os.fsencode(target) for target in dict.fromkeys(given["targets"])],
+        targets=gather_targets(
+            given["targets"],
+            given["files_from"],
+            given["files_from_verbatim"],
+            given["files_from_raw"],
+            session.output.warn,
+        ),
         host=given["host"] or environment_host(environment),
         time=moment,
         tags=tags,
