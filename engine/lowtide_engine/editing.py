@@ -6,15 +6,19 @@ again, it finds the new one and only deletes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from lowtide_engine._kernel import sha256
 from lowtide_engine.errors import FileMissing
+from lowtide_engine.packing import PACK_SIZE, IndexWriter, PackWriter
 from lowtide_engine.standing import PARTIAL_TAG, RUN_PREFIX, TAG_PREFIX, value_of
+from lowtide_engine.unpacking import raise_stop
 
 if TYPE_CHECKING:
-    from lowtide_engine.repository import LockedRepository, Snapshot
+    from lowtide_engine.repository import IndexedRepository, LockedRepository, Snapshot
 
 
 class SnapshotEditor:
@@ -40,6 +44,55 @@ class SnapshotEditor:
             self._locked.delete_snapshot(old.id)
         except FileMissing:
             return
+
+
+class Edited(NamedTuple):
+    """What becomes of a snapshot: `snapshot` None where nothing of it stays; `lost` where it lacks what was backed
+    up."""
+
+    snapshot: Snapshot | None
+    lost: bool = False
+
+
+def rewrite_each(
+    indexed: IndexedRepository,
+    snapshots: Sequence[Snapshot],
+    chosen: Sequence[Snapshot],
+    edit: Callable[[Snapshot, Callable[[bytes], str]], Edited],
+    stop: threading.Event,
+    *,
+    mark: str,
+    forget: bool = False,
+    dry_run: bool = False,
+    pack_size: int = PACK_SIZE,
+) -> Iterator[tuple[Snapshot, Snapshot | None]]:
+    """Edit the `chosen` of all `snapshots`; gives (old, new) of each that changes, where new is None if nothing stays.
+
+    `edit` gives a snapshot as it was where it doesn't change; it hands new trees to the function that it is given. They
+    are stored and indexed before the snapshot is; that is marked as in `rewritten`. With `forget`, which needs an
+    exclusive lock, the old one is deleted after that. `dry_run` writes nothing.
+    """
+    if forget and not dry_run:
+        indexed.repository.config.refuse_deleting("replace a snapshot")
+    indexes = IndexWriter(indexed)
+    packs = PackWriter(indexed, indexes, pack_size=pack_size)
+    editor = SnapshotEditor(indexed, snapshots)
+    for old in chosen:
+        raise_stop(indexed, stop, "snapshots were rewritten")
+        new, lost = edit(old, sha256 if dry_run else lambda tree: packs.store("tree", tree))
+        if new == old:
+            continue
+        if dry_run:
+            yield old, new
+            continue
+        packs.finish()
+        indexes.flush()
+        if new is not None:
+            yield old, editor.put(old, rewritten(old, new, forget=forget, mark=mark, lost=lost), forget=forget)
+            continue
+        if forget:
+            editor.forget(old)
+        yield old, None
 
 
 def rewritten(old: Snapshot, new: Snapshot, *, forget: bool, mark: str, lost: bool = False) -> Snapshot:

@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import Check
-from lowtide_engine.errors import BadInput, FileMissing, Interrupted, RepositoryDamaged, RepositoryError
-from lowtide_engine.packing import IndexWriter, entries_of
+from lowtide_engine.errors import BadInput, RepositoryDamaged, RepositoryError
+from lowtide_engine.packing import IndexWriter
 from lowtide_engine.prune_plan import PackUse, PruneOptions, PrunePlan, Survey, plan_indexes, plan_prune
+from lowtide_engine.reindexing import delete_files, write_what_stays
 from lowtide_engine.repack import Repacker
-from lowtide_engine.reporting import Counted, Counting, Reporter
-from lowtide_engine.storage import File, FileKind
+from lowtide_engine.reporting import Counting, Reporter
+from lowtide_engine.storage import FileKind
 from lowtide_engine.transfer import Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
     from lowtide_engine._kernel import BlobKind
     from lowtide_engine.repository import IndexedRepository, LockedRepository
-
-ENSURE_SECONDS = 30.0
-"""How often the lock is proved while many files are deleted."""
 
 
 class NoSnapshots(RepositoryError):
@@ -179,52 +175,14 @@ class _Execution:
             compress=self._options.compress,
         )
         repacker.run()
-        self._write_indexes()
+        write_what_stays(self._indexed, self._writer, plan.obsolete_indexes, plan.gone)
         self._delete(FileKind.INDEX, sorted(plan.obsolete_indexes))
         self._delete(FileKind.DATA, [*plan.remove, *plan.repack])
         return Pruned(plan, repacker.written, len(self._writer.names))
 
-    def _write_indexes(self) -> None:
-        """Write what stays of the index files that go, behind the new packs."""
-        index = self._indexed.index
-        gone = self._plan.gone
-        for pack in sorted(index.packs()):
-            if pack not in gone and not self._plan.obsolete_indexes.isdisjoint(index.index_files_of(pack)):
-                self._writer.add(pack, entries_of(index.pack_entries(pack)))
-        self._writer.flush()
-
     def _delete(self, kind: FileKind, names: Sequence[str]) -> None:
-        """Delete files, some at once, with the lock proved before and every 30 s. The first failure ends it."""
-        if not names:
-            return
-        self._prove()
-        storage = self._indexed.repository.storage
-        clock = self._indexed.repository.clock
-        proved = clock.monotonic()
-        waiting = iter(names)
-        for number, batch in enumerate(iter(lambda: list(islice(waiting, storage.connections)), []), start=1):
-            self._raise_stop()
-            if clock.monotonic() - proved >= ENSURE_SECONDS:
-                self._prove()
-                proved = clock.monotonic()
-            with ThreadPoolExecutor(len(batch), thread_name_prefix="delete") as pool:
-                for done in as_completed([pool.submit(self._delete_one, File(kind, name)) for name in batch]):
-                    done.result()
-            self._reporter.progress(Counted(min(number * storage.connections, len(names)), len(names), 0, 0))
-
-    def _delete_one(self, file: File) -> None:
-        try:
-            self._indexed.repository.storage.delete(file)
-        except FileMissing:
-            return
+        delete_files(self._indexed, kind, names, self._prove, self._reporter, self._stop)
 
     def _prove(self) -> None:
         self._indexed.ensure()
         self._reading.refuse_changed(self._writer.names)
-
-    def _raise_stop(self) -> None:
-        lock = self._indexed.lock
-        if lock is not None and lock.failure is not None:
-            raise lock.failure
-        if self._stop.is_set():
-            raise Interrupted("stopped by a signal before everything was removed", hint="run it again to go on")

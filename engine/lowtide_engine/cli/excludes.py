@@ -1,4 +1,4 @@
-"""The options that say which files are left out, and the files that hold such patterns."""
+"""The options that say which files are left out, or taken, and the files that hold such patterns."""
 
 from __future__ import annotations
 
@@ -30,6 +30,31 @@ def exclude_options(function: _F) -> _F:
     ):  # fmt: skip
         function = option(function)
     return function
+
+
+def include_options(function: _F) -> _F:
+    """--include, --iinclude, --include-file, --iinclude-file."""
+    for option in (
+        click.option("--iinclude-file", "iinclude_files", multiple=True, metavar="FILE",
+                     help="Like --include-file, in any case."),
+        click.option("--include-file", "include_files", multiple=True, metavar="FILE",
+                     help="File with one pattern a line."),
+        click.option("--iinclude", "iincludes", multiple=True, metavar="PATTERN", help="Like --include, in any case."),
+        click.option("-i", "--include", "includes", multiple=True, metavar="PATTERN", help="Only what matches."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def encoded_patterns(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, list[bytes]]:
+    """What the options of both kinds say: raw patterns as includes, iincludes, excludes, iexcludes."""
+    return {
+        name: [
+            os.fsencode(pattern)
+            for pattern in gather_patterns(given[name], given[f"{name.removesuffix('s')}_files"], environment)
+        ]
+        for name in ("includes", "iincludes", "excludes", "iexcludes")
+    }
 
 
 def gather_patterns(given: Iterable[str], files: Iterable[str], environment: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lowtide_engine.cli.excludes import exclude_options, gather_patterns
+from lowtide_engine.cli.excludes import encoded_patterns, exclude_options, include_options
 from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import human_duration, human_size
 from lowtide_engine.cli.selecting import filter_options, snapshot_filter
@@ -25,12 +25,7 @@ were, 10 if there is no repository, 11 if it is locked, 12 if the password is wr
 @click.command(cls=Command, epilog=EPILOG)
 @click.argument("snapshot", metavar="SNAPSHOT[:FOLDER]")
 @click.option("-t", "--target", required=True, type=click.Path(), metavar="FOLDER", help="Where the files go.")
-@click.option("-i", "--include", "includes", multiple=True, metavar="PATTERN", help="Only what matches.")
-@click.option("--iinclude", "iincludes", multiple=True, metavar="PATTERN", help="Like --include, in any case.")
-@click.option("--include-file", "include_files", multiple=True, metavar="FILE", help="File with one pattern a line.")
-@click.option(
-    "--iinclude-file", "iinclude_files", multiple=True, metavar="FILE", help="Like --include-file, in any case."
-)
+@include_options
 @exclude_options
 @filter_options
 @click.option(
@@ -80,19 +75,11 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
 def _request(session: Session, given: dict[str, Any]) -> RestoreRequest:
     from lowtide_engine.restore import RestoreRequest
 
-    environment = session.settings.environment
-    patterns = {
-        name: [
-            os.fsencode(pattern)
-            for pattern in gather_patterns(given[name], given[f"{name.removesuffix('s')}_files"], environment)
-        ]
-        for name in ("includes", "iincludes", "excludes", "iexcludes")
-    }
     return RestoreRequest(
         snapshot=given["snapshot"],
         target=os.fsencode(given["target"]),
         only=snapshot_filter(given["hosts"], given["tags"], given["paths"]),
-        **patterns,
+        **encoded_patterns(given, session.settings.environment),
         overwrite=given["overwrite"],
         delete=given["delete"],
         allow_partial=given["allow_partial"],
