@@ -61,7 +61,7 @@ def test_the_standard_input_is_a_list(lowtide: Lowtide, restic: Restic, folder: 
 @pytest.mark.parametrize(
     ("option", "text", "told"),
     [
-        ("--files-from", b"# nothing\n", "nothing to back up was named"),
+        ("--files-from", b"# nothing\n", "the lists name nothing"),
         ("--files-from", b"[\n", "is no pattern"),
         ("--files-from-raw", b"a1\0a2", "no zero byte"),
         ("--files-from-raw", b"a1\0\0", "empty name"),

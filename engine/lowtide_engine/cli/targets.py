@@ -53,7 +53,7 @@ def gather_targets(
         found += _raw_names(file)
     found += [os.fsencode(target) for target in given]
     if not found:
-        raise BadInput("nothing to back up was named", hint="name files or folders, or lists of them by --files-from")
+        raise BadInput("the lists name nothing that could be backed up")
     return list(dict.fromkeys(found))
 
 
