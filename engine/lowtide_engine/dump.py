@@ -1,16 +1,20 @@
-"""A file of a snapshot as a stream, or a folder as a tar archive (pax), without a place to restore to."""
+"""A file of a snapshot as a stream, or a folder as a tar (pax) or zip archive, without a place to restore to."""
 
 from __future__ import annotations
 
 import io
 import os
+import stat
+import struct
 import tarfile
 import threading
+import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import islice
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 from lowtide_engine.errors import Interrupted, RepositoryDamaged
 from lowtide_engine.trees import PathMissing, find_node, walk
@@ -32,8 +36,21 @@ _KINDS = {
 }
 
 
-def dump(indexed: IndexedRepository, root: str, path: bytes, output: IO[bytes], stop: threading.Event) -> int:
-    """Write the file at `path` below the tree `root`, or the folder as a tar archive; gives the number of files.
+_FORMATS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+_EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, tzinfo=UTC)
+"""What a zip can say of a time."""
+
+
+def dump(
+    indexed: IndexedRepository,
+    root: str,
+    path: bytes,
+    output: IO[bytes],
+    stop: threading.Event,
+    *,
+    archive: Literal["tar", "zip"] = "tar",
+) -> int:
+    """Write the file at `path` below the tree `root`, or the folder as an archive; gives the number of files.
 
     Raises PathMissing, RepositoryDamaged; what was written until then is of no use.
     """
@@ -46,7 +63,7 @@ def dump(indexed: IndexedRepository, root: str, path: bytes, output: IO[bytes], 
     tree = root if node is None else node.subtree
     if tree is None:
         raise PathMissing(f"{path.decode(errors='backslashreplace')} is neither a file nor a folder")
-    return _write_tar(indexed, tree, output, stop)
+    return (_write_zip if archive == "zip" else _write_tar)(indexed, tree, output, stop)
 
 
 def _write_tar(indexed: IndexedRepository, tree: str, output: IO[bytes], stop: threading.Event) -> int:
@@ -89,6 +106,40 @@ def _member(path: bytes, node: Node) -> tarfile.TarInfo:
         member.linkname = node.linktarget.decode("utf-8", "surrogateescape")
     if node.type in ("dev", "chardev"):
         member.devmajor, member.devminor = os.major(node.device), os.minor(node.device)
+    return member
+
+
+def _write_zip(indexed: IndexedRepository, tree: str, output: IO[bytes], stop: threading.Event) -> int:
+    """Files, folders and symbolic links, without owners, attributes and hard links: all that a zip has."""
+    count = 0
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, node in walk(indexed, tree):
+            if node.type not in _FORMATS:
+                continue
+            _refuse_bad_name(path, node)
+            member = _zip_member(path, node)
+            with archive.open(member, "w") as file:
+                if node.type == "symlink":
+                    file.write(node.linktarget)
+                elif node.type == "file":
+                    for data in _contents(indexed, node.content or [], stop):
+                        file.write(data)
+            count += 1
+    return count
+
+
+def _zip_member(path: bytes, node: Node) -> zipfile.ZipInfo:
+    name = path.lstrip(b"/").decode("utf-8", "backslashreplace") + ("/" if node.type == "dir" else "")
+    seconds = node.mtime[0]
+    first, last = (int(limit.timestamp()) for limit in (_EARLIEST, _LATEST))
+    moment = datetime.fromtimestamp(min(max(seconds, first), last), UTC)
+    member = zipfile.ZipInfo(name, moment.timetuple()[:6])
+    member.create_system = 3  # Unix: the upper half of the attributes is a mode
+    member.external_attr = (_FORMATS[node.type] | node.permissions) << 16
+    member.compress_type = zipfile.ZIP_DEFLATED if node.type == "file" else zipfile.ZIP_STORED
+    member.file_size = node.size
+    if -(1 << 31) <= seconds < 1 << 31:
+        member.extra = struct.pack("<HHBi", 0x5455, 5, 1, seconds)  # the time to the second, in UTC
     return member
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,30 @@ def test_an_archive_by_lowtide_has_the_names_of_one_by_restic(lowtide: Lowtide, 
     ):
         names = [sorted(member.name.strip("/") for member in archive.getmembers()) for archive in (theirs, ours)]
     assert names[0] == names[1]
+
+
+def test_a_zip_archive_is_one_that_restic_would_write(
+    lowtide: Lowtide, restic: Restic, tmp_path: Path, root_only: None
+) -> None:
+    source = tmp_path / "source"
+    make_full_tree(source)
+    os.utime(source / "empty", ns=(0, 0))
+    lowtide.run("init")
+    lowtide.backup("source", cwd=tmp_path)
+    restic.run("dump", "--archive", "zip", "latest", "/", "--target", tmp_path / "theirs.zip")
+
+    ours = io.BytesIO(dumped(lowtide, "--archive", "zip", "latest", "/"))
+
+    with zipfile.ZipFile(tmp_path / "theirs.zip") as theirs, zipfile.ZipFile(ours) as archive:
+        assert archive.testzip() is None
+        expected = {info.filename: info for info in theirs.infolist() if info.filename.isascii()}
+        found = {info.filename: info for info in archive.infolist() if info.filename.isascii()}
+        odd = {name for name in found if "\\x" in name}  # a name that is no UTF-8, of which restic makes another text
+        assert found.keys() - odd == expected.keys()
+        assert len(theirs.infolist()) == len(archive.infolist())
+        for name, info in expected.items():
+            assert (found[name].external_attr >> 16, found[name].CRC) == (info.external_attr >> 16, info.CRC), name
+        assert archive.read("source/large") == (source / "large").read_bytes()
 
 
 def test_what_is_not_there_is_a_failure_and_no_file_is_overwritten(lowtide: Lowtide, tmp_path: Path) -> None:

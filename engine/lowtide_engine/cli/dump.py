@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import click
 
@@ -18,10 +18,20 @@ from lowtide_engine.contract import Result
 @click.argument("snapshot", metavar="SNAPSHOT[:FOLDER]")
 @click.argument("path", metavar="PATH")
 @filter_options
+@click.option(
+    "-a",
+    "--archive",
+    type=click.Choice(["tar", "zip"]),
+    default="tar",
+    show_default=True,
+    help="Which kind of archive a folder becomes; a zip has no owners, attributes, hard links and devices.",
+)
 @click.option("-t", "--target", default="", type=click.Path(), metavar="FILE", help="Write into this new file.")
 @click.pass_context
-def command(ctx: click.Context, /, snapshot: str, path: str, target: str, **given: Any) -> Result:
-    """Write a file, or a folder as a tar archive, to the standard output.
+def command(
+    ctx: click.Context, /, snapshot: str, path: str, target: str, archive: Literal["tar", "zip"], **given: Any
+) -> Result:
+    """Write a file, or a folder as an archive, to the standard output.
 
     An archive's names start below the folder.
     """
@@ -38,7 +48,7 @@ def command(ctx: click.Context, /, snapshot: str, path: str, target: str, **give
         indexed = locked.load_index()
         whole = os.fsencode(f"{below.rstrip('/')}/{path.lstrip('/')}")
         with _output(target) as output:
-            files = dump(indexed, chosen.tree, whole, output, stop)
+            files = dump(indexed, chosen.tree, whole, output, stop, archive=archive)
     return session.result(snapshot_ids=[chosen.id], files=files)
 
 

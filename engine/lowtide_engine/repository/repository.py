@@ -33,6 +33,7 @@ from lowtide_engine.errors import (
 from lowtide_engine.repository import keys
 from lowtide_engine.repository.cache import Cache, CachedStorage, load_piece
 from lowtide_engine.repository.config import Config
+from lowtide_engine.repository.config_file import replace_config
 from lowtide_engine.repository.holder import Holder, LockFile
 from lowtide_engine.repository.index_files import load_index
 from lowtide_engine.repository.lock import Lock, Locks
@@ -204,6 +205,11 @@ class Repository:
         """`unlock`: the locks that nobody holds any more (as a list), or every one (as a number)."""
         return self._locks.remove_all() if every else self._locks.remove_abandoned()
 
+    def replace_config(self, config: Config) -> None:
+        """Store another config for the same repository and go on with it. Needs an exclusive lock around it."""
+        replace_config(self._storage, self._master, config)
+        self._config = config
+
     def close(self) -> None:
         """Give back connections."""
         self._storage.close()
@@ -282,6 +288,15 @@ class LockedRepository:
             raise BadInput("snapshots are deleted under an exclusive lock only")
         lock.ensure()
         self._repository.storage.delete(File(FileKind.SNAPSHOT, name))
+
+    def upgrade(self) -> None:
+        """Make a repository of version 1 one of version 2: only its config changes. Needs an exclusive lock."""
+        lock = self._need_lock()
+        if not lock.exclusive:
+            raise BadInput("a repository is upgraded under an exclusive lock only")
+        self._repository.config.refuse_deleting("replace the config")
+        lock.ensure()
+        self._repository.replace_config(replace(self._repository.config, version=2))
 
     def save_snapshot(self, snapshot: Snapshot) -> Snapshot:
         """Store a snapshot whose packs and indexes are all stored; gives it with its id.
