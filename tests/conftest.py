@@ -7,10 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from tests.s3 import S3Server, s3_server
+from tests.sshd import SshServer, ssh_server
 
 
 @pytest.fixture(scope="session", name="s3_server")
 def _s3_server() -> Iterator[S3Server]:
     """An S3 server on loopback with one bucket; each test takes a path or a bucket of its own."""
     with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", name="ssh_server")
+def _ssh_server() -> Iterator[SshServer]:
+    """An SSH server on loopback; each test takes a path of its own."""
+    with ssh_server() as server:
         yield server

@@ -33,6 +33,7 @@ class S3Server:
     secret_key: str = field(repr=False)
     bucket: str
     log: Path
+    versions: Path | None = None
     process: processes.Process | None = None
 
     @property
@@ -65,7 +66,7 @@ class S3Server:
             [
                 programs.program("versitygw"),
                 *("--port", f"{self.address}:{self.port}", "--region", REGION, "--keep-alive", "--quiet"),
-                *("posix", self.folder),
+                *("posix", *(("--versioning-dir", self.versions) if self.versions else ()), self.folder),
             ],
             log=self.log,
             environment={"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key},
@@ -100,11 +101,14 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(*, address: str = "127.0.0.1", bucket: str = "lowtide", folder: Path | None = None) -> Iterator[S3Server]:
+def s3_server(
+    *, address: str = "127.0.0.1", bucket: str = "lowtide", folder: Path | None = None, versions: bool = False
+) -> Iterator[S3Server]:
     """A running S3 server with one bucket, for the time of a `with` block.
 
     `address` is what it listens on: pods reach the host's own address, not loopback. `folder` keeps the data
-    (default: a temporary folder on a file system with extended attributes, which the server needs).
+    (default: a temporary folder on a file system with extended attributes, which the server needs). With `versions` its
+    buckets may have versions and object locks.
     """
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lowtide-s3-", dir="/var/tmp")))
@@ -118,7 +122,10 @@ def s3_server(*, address: str = "127.0.0.1", bucket: str = "lowtide", folder: Pa
             secret_key=secrets.token_hex(20),
             bucket=bucket,
             log=work / "versitygw.log",
+            versions=work / "versions" if versions else None,
         )
+        if server.versions is not None:
+            server.versions.mkdir()
         server.make_bucket(bucket)
         stack.callback(server.close)
         server.start()

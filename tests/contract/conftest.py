@@ -15,6 +15,7 @@ from lowtide_engine.storage.memory import MemoryStorage
 from lowtide_engine.storage.retry import Retrying
 from tests.fakes import FakeClock, FaultyStorage
 from tests.s3 import S3Server
+from tests.sshd import SshServer
 
 Request = pytest.FixtureRequest
 
@@ -35,6 +36,14 @@ def _s3(request: Request, folder: Path) -> Storage:
     return storage.inner
 
 
+def _sftp(request: Request, folder: Path) -> Storage:
+    server: SshServer = request.getfixturevalue("ssh_server")
+    options = StorageOptions(environment={}, extended=server.options)
+    storage = open_storage(server.repository(secrets.token_hex(4)), options, clock=FakeClock())
+    assert isinstance(storage, Retrying)
+    return storage.inner
+
+
 def _retrying(request: Request, folder: Path) -> Storage:
     return Retrying(FaultyStorage(MemoryStorage(), chance=0.2, seed=4), FakeClock())
 
@@ -49,12 +58,16 @@ MAKERS: dict[str, Callable[[Request, Path], Storage]] = {
     "memory": _memory,
     "local": _local,
     "s3": _s3,
+    "sftp": _sftp,
     "retrying": _retrying,
     "cached": _cached,
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.s3 if name == "s3" else ()) for name in MAKERS])
+MARKS = {name: getattr(pytest.mark, name) for name in ("s3", "sftp")}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in MAKERS])
 def storage(request: Request, tmp_path: Path) -> Iterator[Storage]:
     """An empty storage, created."""
     made = MAKERS[request.param](request, tmp_path)

@@ -30,7 +30,11 @@ class Settings:
     password_command: str = ""
     key_hint: str = ""
     cacert: str = ""
+    tls_client_cert: str = ""
     insecure_tls: bool = False
+    limit_upload: int = 0
+    limit_download: int = 0
+    stuck_request_timeout: float = 0.0
     cache_dir: str = ""
     no_cache: bool = False
     no_lock: bool = False
@@ -86,7 +90,31 @@ def global_parameters() -> list[click.Parameter]:
         ),
         _option("--key-hint", metavar="ID", help="Key to try first (default: $RESTIC_KEY_HINT)."),
         _option("--cacert", metavar="FILE", help="Certificates to trust, PEM (default: $RESTIC_CACERT)."),
+        _option(
+            "--tls-client-cert",
+            metavar="PATH",
+            help="Our TLS certificate: a PEM file with its key, or a folder with tls.crt and tls.key"
+            " (default: $RESTIC_TLS_CLIENT_CERT).",
+        ),
         _option("--insecure-tls", is_flag=True, help="Do not verify the server's certificate."),
+        _option(
+            "--limit-upload",
+            type=click.IntRange(min=0),
+            metavar="KIB/S",
+            help="Send no more than this, in KiB/s (default: 0, no limit).",
+        ),
+        _option(
+            "--limit-download",
+            type=click.IntRange(min=0),
+            metavar="KIB/S",
+            help="Fetch no more than this, in KiB/s (default: 0, no limit).",
+        ),
+        _option(
+            "--stuck-request-timeout",
+            type=DURATION,
+            metavar="DURATION",
+            help="Give up and repeat a request on which nothing moves for so long (default: 2m).",
+        ),
         _option(
             "--cache-dir",
             metavar="FOLDER",
@@ -183,7 +211,11 @@ def settings(ctx: click.Context) -> Settings:
         password_command=text("password_command", "RESTIC_PASSWORD_COMMAND"),
         key_hint=text("key_hint", "RESTIC_KEY_HINT"),
         cacert=text("cacert", "RESTIC_CACERT"),
+        tls_client_cert=text("tls_client_cert", "RESTIC_TLS_CLIENT_CERT"),
         insecure_tls=given.get("insecure_tls", False),
+        limit_upload=given.get("limit_upload", 0),
+        limit_download=given.get("limit_download", 0),
+        stuck_request_timeout=given.get("stuck_request_timeout", 0.0),
         cache_dir=text("cache_dir", "RESTIC_CACHE_DIR"),
         no_cache=given.get("no_cache", False),
         no_lock=given.get("no_lock", False),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lowtide_engine.cli.options import Settings
     from lowtide_engine.repository import LockedRepository, Password, Repository
-    from lowtide_engine.storage import Clock, Storage
+    from lowtide_engine.storage import Clock, Storage, StorageOptions
 
 
 class RepositoryChanged(RepositoryError):
@@ -54,14 +54,30 @@ class Session:
 
     def storage(self) -> Storage:
         """The storage that was named, not opened yet."""
-        from lowtide_engine.storage import find_location, open_storage, options_from_environment, parse_extended
+        from lowtide_engine.storage import find_location, open_storage
 
         given = self.settings
         location = find_location(given.repository or None, given.environment, given_file=given.repository_file or None)
+        return open_storage(location, self.storage_options(), clock=self.clock)
+
+    def storage_options(self) -> StorageOptions:
+        """What the global options and the environment say to any storage."""
+        from lowtide_engine.storage import options_from_environment, pace_of, parse_extended
+
+        given, clock = self.settings, self.clock
         options = options_from_environment(
-            given.environment, extended=parse_extended(given.option), ca_file=given.cacert or None
+            given.environment,
+            extended=parse_extended(given.option),
+            ca_file=given.cacert or None,
+            client_certificate=given.tls_client_cert or None,
         )
-        return open_storage(location, replace(options, insecure_tls=given.insecure_tls), clock=self.clock)
+        return replace(
+            options,
+            insecure_tls=given.insecure_tls,
+            uploads=pace_of(given.limit_upload, clock),
+            downloads=pace_of(given.limit_download, clock),
+            stuck_timeout=given.stuck_request_timeout or options.stuck_timeout,
+        )
 
     def password(self, *, prompt: str = "") -> Password:
         """The password, as the settings say, else from the terminal."""

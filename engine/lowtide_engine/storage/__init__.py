@@ -3,6 +3,7 @@
 from lowtide_engine.storage.base import CONFIG, File, FileKind, Listed, Storage, is_id
 from lowtide_engine.storage.clock import Clock, SystemClock
 from lowtide_engine.storage.options import StorageOptions, options_from_environment, parse_extended
+from lowtide_engine.storage.pacing import pace_of
 from lowtide_engine.storage.registry import find_location, open_storage
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "is_id",
     "open_storage",
     "options_from_environment",
+    "pace_of",
     "parse_extended",
 ]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from lowtide_engine.errors import BadInput, FileMissing, FileShort, StorageError, StorageFull, StorageRefused
 from lowtide_engine.storage.base import File, FileKind, Listed, check_range, is_id
+from lowtide_engine.storage.pacing import UNLIMITED, Pace, read_paced
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,9 +33,13 @@ _NOT_POSSIBLE_HERE = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 class LocalStorage:
     """A `Storage` in the folder `root`."""
 
-    def __init__(self, root: Path, connections: int = 2) -> None:
+    def __init__(
+        self, root: Path, connections: int = 2, *, uploads: Pace = UNLIMITED, downloads: Pace = UNLIMITED
+    ) -> None:
         self._root = root
         self._connections = connections
+        self._uploads = uploads
+        self._downloads = downloads
         self._group: bool | None = None
 
     @property
@@ -77,7 +82,7 @@ class LocalStorage:
                 temporary, name = _temporary(target)
             try:
                 with open(temporary, "wb", buffering=0) as stream:
-                    _write_all(stream.fileno(), data)
+                    _write_all(stream.fileno(), data, self._uploads)
                     _sync_file(stream.fileno())
                     self._make_read_only(stream.fileno())
                 os.rename(name, target)
@@ -97,7 +102,10 @@ class LocalStorage:
                     f"{file} in {self.location} has {size} bytes, asked for {wanted} from {offset}", retryable=False
                 )
             stream.seek(offset)
-            return _read_exactly(stream.fileno(), wanted, f"{file} in {self.location}")
+            found = read_paced(stream.read, wanted, self._downloads)
+        if len(found) != wanted:
+            raise FileShort(f"{file} in {self.location} ended {wanted - len(found)} bytes early", retryable=False)
+        return found
 
     def stat(self, file: File) -> int:
         with self._translated(f"stat {file}", file):
@@ -190,7 +198,10 @@ def open_local(address: str, options: StorageOptions) -> LocalStorage:
     """A local storage from a path; relative ones count from the working folder."""
     if not address:
         raise BadInput("the repository's location is an empty path")
-    return LocalStorage(Path(address).absolute(), options.connections or 2)
+    options.of("local", ())
+    return LocalStorage(
+        Path(address).absolute(), options.connections or 2, uploads=options.uploads, downloads=options.downloads
+    )
 
 
 def _storage_error(error: OSError, doing: str, location: str, file: File | None) -> StorageError:
@@ -216,22 +227,12 @@ def _temporary(target: Path) -> tuple[int, str]:
     return tempfile.mkstemp(prefix=f"{target.name}-tmp-", dir=target.parent)
 
 
-def _write_all(descriptor: int, data: Buffer) -> None:
+def _write_all(descriptor: int, data: Buffer, pace: Pace) -> None:
     view = memoryview(data).cast("B")
     while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _read_exactly(descriptor: int, length: int, what: str) -> bytes:
-    parts: list[bytes] = []
-    missing = length
-    while missing:
-        part = os.read(descriptor, missing)
-        if not part:
-            raise FileShort(f"{what} ended {missing} bytes early", retryable=False)
-        parts.append(part)
-        missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        piece = view[: pace.piece]
+        pace.take(len(piece))
+        view = view[os.write(descriptor, piece) :]
 
 
 def _sync_file(descriptor: int) -> None:

@@ -21,17 +21,19 @@ Opener = Callable[[str, StorageOptions], Storage]
 
 SCHEMES: dict[str, str] = {
     "local": "lowtide_engine.storage.local:open_local",
+    "rest": "lowtide_engine.storage.rest:open_rest",
     "s3": "lowtide_engine.storage.s3:open_s3",
+    "sftp": "lowtide_engine.storage.sftp:open_sftp",
 }
 """scheme -> module:function."""
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+-]*):")
-_KNOWN_ELSEWHERE = ("sftp", "rest", "rclone", "b2", "azure", "gs", "swift", "opendal")
+_KNOWN_ELSEWHERE = ("rclone", "b2", "azure", "gs", "swift", "opendal")
 
 
 def open_storage(location: str, options: StorageOptions | None = None, *, clock: Clock | None = None) -> Storage:
-    """The storage that `location` names, as restic reads it (`s3:host/bucket/prefix`, `local:path`, a path), with
-    retries around it.
+    """The storage that `location` names, as restic reads it (`s3:host/bucket/prefix`, `sftp:user@host:/path`,
+    `rest:https://host/`, `local:path`, a path), with retries around it.
 
     Raises `BadInput` for a scheme that doesn't exist here; opens no connection yet.
     """
@@ -39,7 +41,7 @@ def open_storage(location: str, options: StorageOptions | None = None, *, clock:
     scheme, address = _split(location)
     module, _, name = SCHEMES[scheme].partition(":")
     opener = cast("Opener", getattr(importlib.import_module(module), name))
-    storage = opener(address, settings)
+    storage = opener(address, settings.connected(scheme))
     return Retrying(storage, clock or SystemClock())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from lowtide_engine.errors import FileMissing, FileShort, StorageError
@@ -28,6 +30,9 @@ SHORT_READS = 3
 class Retrying:
     """A `Storage` that repeats what failed retryably until it works or `give_up_after` seconds have passed.
 
+    It makes no more calls at once than the storage's `connections`. Those for locks come on top: a refresh must not
+    wait for packs.
+
     A save or delete whose reply was lost is settled by looking: the name is the hash of the content, so a file of the
     right size under the name is the file. (The config has no such name; it is read back.)
     """
@@ -44,6 +49,7 @@ class Retrying:
         self._clock = clock
         self._give_up_after = give_up_after
         self._jitter = jitter
+        self._slots = threading.BoundedSemaphore(inner.connections)
 
     @property
     def inner(self) -> Storage:
@@ -70,18 +76,18 @@ class Retrying:
                     raise
                 _log.info("%s was stored although its reply was lost: %s", file, error.message)
 
-        self._repeat(f"save {file}", attempt)
+        self._repeat(f"save {file}", attempt, file.kind)
 
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
-        return self._repeat(f"load {file}", lambda: self._inner.load(file, offset, length))
+        return self._repeat(f"load {file}", lambda: self._inner.load(file, offset, length), file.kind)
 
     def stat(self, file: File) -> int:
-        return self._repeat(f"stat {file}", lambda: self._inner.stat(file))
+        return self._repeat(f"stat {file}", lambda: self._inner.stat(file), file.kind)
 
     def list(self, kind: FileKind) -> Iterator[Listed]:
         # Collected before it is given on: a listing that is repeated half-way must not name files twice, nor leave any
         # out.
-        return iter(self._repeat(f"list {kind}", lambda: [*self._inner.list(kind)]))
+        return iter(self._repeat(f"list {kind}", lambda: [*self._inner.list(kind)], kind))
 
     def delete(self, file: File) -> None:
         attempts = 0
@@ -95,7 +101,7 @@ class Retrying:
                 if attempts == 1:
                     raise
 
-        self._repeat(f"delete {file}", attempt)
+        self._repeat(f"delete {file}", attempt, file.kind)
 
     def close(self) -> None:
         self._inner.close()
@@ -108,13 +114,15 @@ class Retrying:
         except StorageError:
             return False
 
-    def _repeat(self, doing: str, call: Callable[[], _T]) -> _T:
+    def _repeat(self, doing: str, call: Callable[[], _T], kind: FileKind | None = None) -> _T:
+        slot: AbstractContextManager[object] = nullcontext() if kind is FileKind.LOCK else self._slots
         pause = FIRST_PAUSE
         first_failure: float | None = None
         short = 0
         while True:
             try:
-                return call()
+                with slot:
+                    return call()
             except StorageError as error:
                 now = self._clock.monotonic()
                 first_failure = now if first_failure is None else first_failure

@@ -2,8 +2,8 @@
 
 boto3 is imported behind this module and nowhere else: it and its client cost a fifth of a second. It repeats nothing by
 itself (`Retrying` does), and adds no checksum trailers, which many S3 servers don't know. What is saved is signed
-together with the SHA-256 of its bytes, so that a server refuses what was changed on the way; Content-MD5 is added where
-the bucket asks for it.
+together with the SHA-256 of its bytes, so that a server refuses what was changed on the way. Where a bucket asks for a
+checksum, as those with an object lock do, that same SHA-256, which is the file's name, is given as one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import io
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from lowtide_engine.errors import (
     StorageRefused,
 )
 from lowtide_engine.storage.base import File, FileKind, Listed, check_range, is_id
+from lowtide_engine.storage.pacing import BufferReader, read_paced
 from lowtide_engine.storage.s3_location import OPTIONS, S3Location, addressing, region_of, storage_class
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class S3Storage:
         self._region = region_of(address, settings, options.environment)
         self._storage_class = storage_class(settings.get("storage-class", ""))
         self._old_listing = settings.get("list-objects-v1", "false").lower() in ("true", "1", "t")
-        self._content_md5 = False
+        self._with_checksum = False
         self._guard = threading.Lock()
         self._client: S3Client | None = None
 
@@ -117,23 +117,23 @@ class S3Storage:
             try:
                 self._put(file, view)
             except Exception as error:
-                # Buckets with an object lock take nothing without it; elsewhere it would be a second hash for nothing.
-                if self._content_md5 or not _wants_md5(error):
+                # Buckets with an object lock take nothing without it; some other servers don't know it.
+                if self._with_checksum or not _wants_checksum(error):
                     raise
-                self._content_md5 = True
+                self._with_checksum = True
                 self._put(file, view)
 
     def _put(self, file: File, view: memoryview) -> None:
         extra: Any = {}
-        if self._content_md5:
-            digest = hashlib.md5(view, usedforsecurity=False).digest()
-            extra["ContentMD5"] = base64.b64encode(digest).decode()
+        if self._with_checksum:
+            digest = bytes.fromhex(file.name) if file.name else hashlib.sha256(view).digest()
+            extra["ChecksumSHA256"] = base64.b64encode(digest).decode()
         if self._storage_class:
             extra["StorageClass"] = self._storage_class
         self._s3.put_object(
             Bucket=self._address.bucket,
             Key=self._address.key(file.path),
-            Body=cast("IO[bytes]", _BufferReader(view)),
+            Body=cast("IO[bytes]", BufferReader(view)),
             ContentLength=len(view),
             ContentType="application/octet-stream",
             **extra,
@@ -162,7 +162,7 @@ class S3Storage:
                 expected = answer["ContentLength"]
                 if length is not None and expected < length:
                     raise self._short(file, offset + expected, offset, length)
-                data = body.read() if length is None else body.read(length)
+                data = read_paced(body.read, expected if length is None else length, self._options.downloads)
         wanted = expected if length is None else length
         if len(data) != wanted:
             raise FileShort(f"{file} in {self.location} was cut on its way: {len(data)} of {wanted} bytes came")
@@ -285,39 +285,6 @@ def open_s3(location: str, options: StorageOptions) -> S3Storage:
     return S3Storage(S3Location.parse(location), options)
 
 
-class _BufferReader(io.RawIOBase):
-    """A buffer as a file that can be rewound, without copying it whole: boto refuses a memoryview as it is."""
-
-    def __init__(self, view: memoryview) -> None:
-        super().__init__()
-        self._view = view
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, target: Buffer) -> int:
-        into = memoryview(target).cast("B")
-        count = max(0, min(len(into), len(self._view) - self._at))
-        into[:count] = self._view[self._at : self._at + count]
-        self._at += count
-        return count
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._view)}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-
 def _code(error: Exception) -> str:
     return str(_response(error).get("Error", {}).get("Code", ""))
 
@@ -332,7 +299,7 @@ def _response(error: Exception) -> Mapping[str, Any]:
     return response if isinstance(response, dict) else {}
 
 
-def _wants_md5(error: Exception) -> bool:
+def _wants_checksum(error: Exception) -> bool:
     """Whether a save was refused for want of a checksum header, as buckets with an object lock do."""
     said = str(_response(error).get("Error", {}).get("Message", "")).lower()
-    return _status(error) == 400 and "content-md5" in said
+    return _status(error) == 400 and ("content-md5" in said or "x-amz-checksum" in said)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.exceptions import NoCredentialsError
+from botocore.session import get_session
+
+from lowtide_engine.storage.pacing import UNLIMITED, BufferReader, Pace
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3.client import S3Client
 
     from lowtide_engine.storage.options import StorageOptions
     from lowtide_engine.storage.s3_location import S3Location
+
+_ROLE = "RESTIC_AWS_ASSUME_ROLE"
+ROLE_VARIABLE = f"{_ROLE}_ARN"
 
 
 def connect(
@@ -21,7 +32,7 @@ def connect(
     boto looks.
 
     That is: AWS_PROFILE, the shared files, and what a cloud gives its machines and pods (web identity, instance
-    metadata).
+    metadata). RESTIC_AWS_ASSUME_ROLE_ARN names a role to assume with them.
     """
     environment = options.environment
     given: Any = {}
@@ -36,6 +47,8 @@ def connect(
     settings: Any = {"addressing_style": addressing}
     # The location alone says where to go: AWS_ENDPOINT_URL is for others.
     beyond_the_stubs: Any = {"ignore_configured_endpoint_urls": True}
+    if options.client_certificate is not None:
+        beyond_the_stubs["client_cert"] = tuple(map(str, options.client_certificate))
     config = Config(
         region_name=region,
         s3=settings,
@@ -53,13 +66,49 @@ def connect(
         verify = False
     elif options.ca_file is not None:
         verify = str(options.ca_file)
-    session = boto3.session.Session(profile_name=profile)
+    session = boto3.session.Session(profile_name=profile, **given)
+    if role := environment.get(ROLE_VARIABLE):
+        session = _in_the_role(session, role, environment)
     client: S3Client = session.client(
         "s3",
         endpoint_url=address.endpoint,
         use_ssl=address.tls,
         verify=verify,
         config=config,
-        **given,
     )
+    if options.uploads is not UNLIMITED:
+        client.meta.events.register("before-send.s3", lambda request, **_: _set_pace(request, options.uploads))
     return client
+
+
+def _in_the_role(session: boto3.session.Session, role: str, environment: Mapping[str, str]) -> boto3.session.Session:
+    """A session that has assumed `role` by the credentials of this one, and does so again before they expire; with
+    restic's variables.
+    """
+    extra = {"RoleSessionName": environment.get(f"{_ROLE}_SESSION_NAME") or "lowtide"}
+    for argument, variable in (("ExternalId", "EXTERNAL_ID"), ("Policy", "POLICY")):
+        if value := environment.get(f"{_ROLE}_{variable}"):
+            extra[argument] = value
+    source = session.get_credentials()
+    if source is None:
+        raise NoCredentialsError
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=partial(
+            session.client,
+            region_name=environment.get(f"{_ROLE}_REGION") or session.region_name or "us-east-1",
+            endpoint_url=environment.get(f"{_ROLE}_STS_ENDPOINT") or None,
+        ),
+        source_credentials=source,
+        role_arn=role,
+        extra_args=extra,
+    )
+    assumed = get_session()
+    # botocore has no public way to give a session credentials that refresh themselves.
+    assumed._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")  # type: ignore[attr-defined]
+    return boto3.session.Session(botocore_session=assumed)
+
+
+def _set_pace(request: AWSPreparedRequest, pace: Pace) -> None:
+    """What has been read up to now was read to sign it; from here on it is sent."""
+    if isinstance(request.body, BufferReader):
+        request.body.pace = pace

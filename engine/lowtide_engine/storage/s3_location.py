@@ -11,6 +11,8 @@ from urllib.parse import unquote
 from lowtide_engine.errors import BadInput
 
 OPTIONS = ("bucket-lookup", "region", "list-objects-v1", "storage-class")
+GOOGLE = "storage.googleapis.com"
+"""Google Cloud Storage by its S3 interface, with an HMAC key of a service account."""
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _LOOKUPS = ("auto", "dns", "path")
 _AMAZON = re.compile(r"s3(?:[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d))?\.amazonaws\.com(?:\.cn)?")
@@ -83,8 +85,8 @@ def addressing(lookup: str) -> str:
 
 
 def region_of(location: S3Location, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
-    """The region to sign for: -o s3.region, the host's name, the environment; us-east-1 for a server of one's own;
-    else None.
+    """The region to sign for: -o s3.region, the host's name, the environment; "auto" for Google's, us-east-1 for a
+    server of one's own; else None.
     """
     for value in (
         options.get("region"),
@@ -94,7 +96,9 @@ def region_of(location: S3Location, options: Mapping[str, str], environment: Map
     ):
         if value:
             return value
-    return None if location.amazon else "us-east-1"
+    if location.amazon:
+        return None
+    return "auto" if location.host == GOOGLE else "us-east-1"
 
 
 def storage_class(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 @dataclass
@@ -30,7 +30,9 @@ class Stub:
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    wants_md5: bool = False
+    wants_checksum: bool = False
+    bodies: list[dict[str, str]] = field(default_factory=list)
+    """What the token service, which it also is, was asked."""
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -52,8 +54,10 @@ CODES = {
 
 
 @contextlib.contextmanager
-def s3_stub(certificate: Path | None = None) -> Iterator[Stub]:
-    """A stub that listens on loopback, with TLS where a certificate (with its key) is given."""
+def s3_stub(certificate: Path | None = None, *, asks_for_ours: bool = False) -> Iterator[Stub]:
+    """A stub that listens on loopback, with TLS where a certificate (with its key) is given; with `asks_for_ours` it
+    serves only who has that same certificate.
+    """
     stub = Stub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
     stub.port = server.server_address[1]
@@ -61,6 +65,9 @@ def s3_stub(certificate: Path | None = None) -> Iterator[Stub]:
         stub.scheme = "https"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
+        if asks_for_ours:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
     thread.start()
@@ -107,11 +114,16 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(answer[: len(answer) // 2] if fault == "cut" else answer)
                 self.close_connection = fault == "cut"
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = _serve
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve
 
         def _answer(self, path: str, body: bytes, fault: str) -> tuple[int, bytes, dict[str, str]]:
-            if self.command == "PUT" and stub.wants_md5 and not self.headers.get("Content-MD5"):
-                return 400, _error("InvalidRequest", "Content-MD5 HTTP header is required"), {}
+            if self.command == "POST":
+                asked = dict(parse_qsl(body.decode()))
+                stub.bodies.append(asked)
+                return 200, _role(asked["Action"]), {"Content-Type": "text/xml"}
+            if self.command == "PUT" and stub.wants_checksum and not self.headers.get("x-amz-checksum-sha256"):
+                said = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
+                return 400, _error("InvalidRequest", said), {}
             if self.command == "PUT":
                 stub.objects[path] = body
                 return 200, b"", {"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'}
@@ -140,3 +152,14 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
 def _error(code: str, message: str = "it was refused to AKIAIOSFODNN7EXAMPLE") -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+def _role(action: str) -> bytes:
+    keys = (
+        "<AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+        "<SessionToken>of the role</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration>"
+    )
+    return (
+        f"<{action}Response xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><{action}Result>"
+        f"<Credentials>{keys}</Credentials></{action}Result></{action}Response>"
+    ).encode()

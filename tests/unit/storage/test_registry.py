@@ -11,8 +11,10 @@ import pytest
 from lowtide_engine.errors import BadInput
 from lowtide_engine.storage import StorageOptions, find_location, open_storage, options_from_environment, parse_extended
 from lowtide_engine.storage.local import LocalStorage
+from lowtide_engine.storage.rest import RestStorage
 from lowtide_engine.storage.retry import Retrying
 from lowtide_engine.storage.s3 import S3Storage
+from lowtide_engine.storage.sftp import SftpStorage
 
 
 def kind_of(location: str) -> type:
@@ -32,21 +34,24 @@ def kind_of(location: str) -> type:
         ("/srv/with:colon", LocalStorage),
         ("s3:https://host/bucket", S3Storage),
         ("s3://host/bucket/prefix", S3Storage),
+        ("sftp:user@host:/srv", SftpStorage),
+        ("sftp://user@host:22//srv", SftpStorage),
+        ("rest:https://host/", RestStorage),
     ],
 )
 def test_a_location_means_one_storage(location: str, kind: type) -> None:
     assert kind_of(location) is kind
 
 
-@pytest.mark.parametrize("location", ["sftp:user@host:/srv", "rest:https://host/", "azure:container:/", "foo:bar"])
+@pytest.mark.parametrize("location", ["azure:container:/", "foo:bar"])
 def test_an_unknown_scheme_says_what_there_is(location: str) -> None:
-    with pytest.raises(BadInput, match="there are local, s3"):
+    with pytest.raises(BadInput, match="there are local, rest, s3, sftp"):
         open_storage(location)
 
 
 def test_a_location_with_credentials_in_an_unknown_scheme_is_not_repeated() -> None:
     with pytest.raises(BadInput) as caught:
-        open_storage("rest:https://me:secret@host/")
+        open_storage("rclone:https://me:secret@host/")
     assert "secret" not in str(caught.value)
 
 
@@ -80,13 +85,37 @@ def test_extended_options() -> None:
 def test_options_from_the_environment(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_text("x")
-    options = options_from_environment({"RESTIC_CACERT": str(ca)}, extended={"s3.connections": "7", "s3.region": "r"})
-    assert (options.ca_file, options.connections, dict(options.extended)) == (ca, 7, {"s3.region": "r"})
-    for wrong in ("0", "65", "x", "-1"):
-        with pytest.raises(BadInput, match="1 to 64"):
-            options_from_environment({}, extended={"s3.connections": wrong})
+    options = options_from_environment({"RESTIC_CACERT": str(ca)}, extended={"s3.region": "r"})
+    assert (options.ca_file, dict(options.extended)) == (ca, {"s3.region": "r"})
     with pytest.raises(BadInput, match="CA file"):
         options_from_environment({"RESTIC_CACERT": str(tmp_path / "none")})
+
+
+def test_our_certificate_is_one_file_or_a_folder_as_kubernetes_mounts_it(tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_text("x")
+    assert options_from_environment({"RESTIC_TLS_CLIENT_CERT": str(both)}).client_certificate == (both, both)
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_text("x")
+    files = (tmp_path / "tls.crt", tmp_path / "tls.key")
+    assert options_from_environment({}, client_certificate=str(tmp_path)).client_certificate == files
+    (tmp_path / "tls.key").unlink()
+    with pytest.raises(BadInput, match=r"tls\.key is not there"):
+        options_from_environment({}, client_certificate=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "location", "default"),
+    [("local", "/srv", 2), ("s3", "s3:h/b", 5), ("sftp", "sftp:h:/srv", 5), ("rest", "rest:http://h/", 5)],
+)
+def test_each_storage_has_a_number_of_connections_of_its_own(scheme: str, location: str, default: int) -> None:
+    others = {f"{name}.connections": "9" for name in ("local", "s3", "sftp", "rest") if name != scheme}
+    assert open_storage(location, StorageOptions(extended=others, environment={})).connections == default
+    own = others | {f"{scheme}.connections": "7"}
+    assert open_storage(location, StorageOptions(extended=own, environment={})).connections == 7
+    for wrong in ("0", "65", "x", "-1", "²"):
+        with pytest.raises(BadInput, match="1 to 64"):
+            open_storage(location, StorageOptions(extended={f"{scheme}.connections": wrong}, environment={}))
 
 
 def test_options_dont_show_the_environment() -> None:
@@ -97,7 +126,9 @@ def test_nothing_slow_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     code = (
         "import sys; import lowtide_engine.repository, lowtide_engine.storage as s;"
         f"s.open_storage({str(tmp_path)!r}); s.open_storage('s3:host/bucket');"
-        "print([m for m in ('boto3', 'botocore', 'rich', 'click', 'asyncio') if m in sys.modules])"
+        "s.open_storage('sftp:host:/srv'); s.open_storage('rest:https://host/');"
+        "slow = ('boto3', 'botocore', 'urllib3', 'asyncssh', 'rich', 'click', 'asyncio');"
+        "print([m for m in slow if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -170,3 +172,37 @@ def test_who_is_asked_to_stop_doesnt_wait(world: World) -> None:
     with pytest.raises(Interrupted):
         world.storage.save(PACK, DATA)
     assert world.faulty.calls["save"] == 1
+
+
+def test_no_more_calls_at_once_than_connections_but_for_locks() -> None:
+    """Two saves hold both connections: a third waits for one of them, and a lock is refreshed at once."""
+    memory = MemoryStorage()
+    faulty, clock = FaultyStorage(memory), FakeClock()
+    storage = Retrying(faulty, clock)
+    entered, go = threading.Semaphore(0), threading.Event()
+    holding = threading.local()
+
+    def enter(verb: str) -> None:
+        if getattr(holding, "it", False):
+            entered.release()
+            assert go.wait(60)
+
+    faulty.on_call = enter
+
+    def save(number: int) -> None:
+        holding.it = True
+        data = bytes([number])
+        storage.save(File(FileKind.DATA, hashlib.sha256(data).hexdigest()), data)
+
+    with ThreadPoolExecutor(3) as pool:
+        saves = [pool.submit(save, number) for number in range(3)]
+        assert entered.acquire(timeout=60)
+        assert entered.acquire(timeout=60)
+        lock = File(FileKind.LOCK, "ab" * 32)
+        storage.save(lock, b"lock")
+        assert memory.load(lock) == b"lock"
+        assert not entered.acquire(timeout=0.05)
+        go.set()
+        for done in saves:
+            done.result(60)
+    assert len([*memory.list(FileKind.DATA)]) == 3

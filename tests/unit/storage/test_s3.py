@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
-import ipaddress
+import socket
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from lowtide_engine.errors import (
     BadInput,
@@ -26,11 +22,12 @@ from lowtide_engine.errors import (
     StorageFull,
     StorageRefused,
 )
-from lowtide_engine.storage import File, FileKind, StorageOptions
+from lowtide_engine.storage import CONFIG, File, FileKind, StorageOptions
 from lowtide_engine.storage.retry import Retrying
 from lowtide_engine.storage.s3 import S3Storage, open_s3
 from lowtide_engine.storage.s3_location import S3Location, addressing, region_of
 from tests.fakes import FakeClock
+from tests.unit.storage.certificate import self_signed
 from tests.unit.storage.s3_stub import Stub, s3_stub
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -103,6 +100,7 @@ def test_credentials_in_a_location_are_refused_and_not_repeated(location: str) -
         ("s3:s3.dualstack.eu-west-1.amazonaws.com/b", {}, {}, "eu-west-1"),
         ("s3:minio/b", {}, {"AWS_DEFAULT_REGION": "here"}, "here"),
         ("s3:minio/b", {}, {"AWS_DEFAULT_REGION": "here", "AWS_REGION": "there"}, "there"),
+        ("s3:storage.googleapis.com/b", {}, {}, "auto"),
         ("s3:minio/b", {"region": "mine"}, {"AWS_DEFAULT_REGION": "here"}, "mine"),
     ],
 )
@@ -136,12 +134,14 @@ def test_a_save_is_one_request_that_says_what_it_carries(storage: S3Storage, stu
 
 
 def test_a_bucket_with_an_object_lock_gets_the_checksum_that_it_asks_for(storage: S3Storage, stub: Stub) -> None:
-    stub.wants_md5 = True
+    config = b"a config has no name"
+    stub.wants_checksum = True
     storage.save(PACK, DATA)
     storage.save(PACK, DATA)
+    storage.save(CONFIG, config)
     assert stub.objects[KEY] == DATA
-    digest = base64.b64encode(hashlib.md5(DATA, usedforsecurity=False).digest()).decode()
-    assert [headers.get("Content-MD5") for _, _, headers in stub.requests] == [None, digest, digest]
+    digests = [base64.b64encode(hashlib.sha256(data).digest()).decode() for data in (DATA, DATA, config)]
+    assert [headers.get("x-amz-checksum-sha256") for _, _, headers in stub.requests] == [None, *digests]
 
 
 def test_the_storage_class_is_for_every_file_and_never_an_archive(stub: Stub) -> None:
@@ -276,28 +276,7 @@ def test_a_profile_of_the_shared_files_is_used(stub: Stub, monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody knows, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lowtide test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return file
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_ca_of_ones_own(certificate: Path) -> None:
@@ -313,6 +292,78 @@ def test_a_ca_of_ones_own(certificate: Path) -> None:
             assert careless.load(PACK) == DATA
         for storage in (unknown, known, careless):
             storage.close()
+
+
+def test_our_certificate_is_shown_to_a_server_that_asks_for_it(certificate: Path) -> None:
+    with s3_stub(certificate, asks_for_ours=True) as stub:
+        stub.objects[KEY] = DATA
+        ours = (certificate, certificate)
+        known = open_s3(stub.location, StorageOptions(environment=KEYS, ca_file=certificate, client_certificate=ours))
+        assert known.load(PACK) == DATA
+        stranger = open_s3(stub.location, StorageOptions(environment=KEYS, ca_file=certificate))
+        with pytest.raises(StorageError):
+            stranger.load(PACK)
+        for storage in (known, stranger):
+            storage.close()
+
+
+def test_a_bucket_can_be_a_host_name(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *more: Any, **named: Any) -> Any:
+        asked.append(host)
+        return real("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    location = f"s3:http://storage.example:{stub.port}/bucket/prefix"
+    storage = open_s3(location, StorageOptions(environment=KEYS, extended={"s3.bucket-lookup": "dns"}))
+    storage.save(PACK, DATA)
+    assert storage.load(PACK) == DATA
+    storage.close()
+    assert set(asked) == {"bucket.storage.example"}
+    assert stub.objects == {KEY: DATA}
+    assert {headers["Host"] for _, _, headers in stub.requests} == {f"bucket.storage.example:{stub.port}"}
+
+
+def test_a_role_is_assumed_by_a_web_identity(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a Kubernetes service account gets at Amazon: a token in a file, and a role to assume with it."""
+    (tmp_path / "token").write_text("a.web.token")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/backup")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{stub.port}/")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    storage = open_s3(stub.location, StorageOptions(environment={}))
+    storage.save(PACK, DATA)
+    storage.close()
+    (assumed, saved) = stub.requests
+    assert assumed[0] == "POST"
+    assert stub.bodies[0]["RoleArn"] == "arn:aws:iam::123456789012:role/backup"
+    assert stub.bodies[0]["WebIdentityToken"] == "a.web.token"
+    assert saved[2]["X-Amz-Security-Token"] == "of the role"
+    assert "Credential=ASIAROLE/" in saved[2]["Authorization"]
+
+
+def test_another_role_is_assumed_as_restic_names_it(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{stub.port}/")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    environment = {
+        **KEYS,
+        "RESTIC_AWS_ASSUME_ROLE_ARN": "arn:aws:iam::123456789012:role/backup",
+        "RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID": "shop",
+    }
+    storage = open_s3(stub.location, StorageOptions(environment=environment))
+    storage.save(PACK, DATA)
+    storage.save(File(FileKind.INDEX, PACK.name), DATA)
+    storage.close()
+    assert stub.methods() == ["POST", "PUT", "PUT"]
+    body = stub.bodies[0]
+    assert (body["Action"], body["ExternalId"], body["RoleSessionName"]) == ("AssumeRole", "shop", "lowtide")
+    assert "Credential=AKIAIOSFODNN7EXAMPLE/" in stub.requests[0][2]["Authorization"]
+    assert "Credential=ASIAROLE/" in stub.requests[1][2]["Authorization"]
 
 
 def test_nothing_of_the_credentials_is_shown(storage: S3Storage, stub: Stub) -> None:
