@@ -45,6 +45,7 @@ class RepositorySource(Repository):
     an id is said."""
 
     rules = (
+        *Repository.rules,
         Rule(
             "has(self.id) != (has(self.host) || has(self.path) || has(self.tags))",
             "say which snapshot: by its id, or by host, path and tags, and only one of the two",

@@ -44,6 +44,10 @@ def arguments(job: MoverJob) -> list[str]:
     words += _option("--expect-repository", job.repository_id)
     words += _option("--retry-lock", PREFLIGHT_LOCK_WAIT if job.purpose is Purpose.PREFLIGHT else LOCK_WAIT)
     words += _options("--dead-holder", job.dead_holders)
+    repository = job.repository
+    words += _options("-o", (f"{name}={value}" for name, value in sorted(repository.options.items())))
+    words += _option("--limit-upload", str(repository.limit_upload or ""))
+    words += _option("--limit-download", str(repository.limit_download or ""))
     return [*words, "--json"]
 
 

@@ -23,6 +23,8 @@ CACHE_PATH = "/cache"
 SCRATCH_PATH = "/tmp"  # noqa: S108 - a mount of the mover's own, not a file in a shared folder
 CA_FOLDER = "/etc/lowtide/ca"
 CA_FILE = "ca.crt"
+SSH_FOLDER = "/etc/lowtide/ssh"
+CLIENT_CERTIFICATE_FOLDER = "/etc/lowtide/tls"
 GRACE_SECONDS = 60
 """How long a mover that is told to stop may write down what it has: it needs about 20 s."""
 SCRATCH_LIMIT = "256Mi"
@@ -139,6 +141,11 @@ def _environment(job: MoverJob, installation: Installation) -> list[dict[str, An
         values["RESTIC_REPOSITORY"] = REPOSITORY_PATH
     if job.repository.ca_bundle is not None:
         values["RESTIC_CACERT"] = f"{CA_FOLDER}/{CA_FILE}"
+    if job.repository.ssh_secret_name is not None:
+        values["LOWTIDE_SFTP_IDENTITY"] = f"{SSH_FOLDER}/ssh-privatekey"
+        values["LOWTIDE_SFTP_KNOWN_HOSTS"] = f"{SSH_FOLDER}/known_hosts"
+    if job.repository.client_certificate_secret_name is not None:
+        values["RESTIC_TLS_CLIENT_CERT"] = CLIENT_CERTIFICATE_FOLDER
     return [
         {"name": "LOWTIDE_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         *({"name": name, "value": value} for name, value in values.items()),
@@ -185,6 +192,13 @@ def _add_repository(repository: Repository, volumes: list[dict[str, Any]], mount
     if repository.ca_bundle is not None:
         volumes.append({"name": "ca", **_ca_source(repository.ca_bundle)})
         mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+    for name, secret, folder in (
+        ("ssh", repository.ssh_secret_name, SSH_FOLDER),
+        ("client-certificate", repository.client_certificate_secret_name, CLIENT_CERTIFICATE_FOLDER),
+    ):
+        if secret is not None:
+            volumes.append({"name": name, "secret": {"secretName": secret}})
+            mounts.append({"name": name, "mountPath": folder, "readOnly": True})
 
 
 def _ca_source(bundle: CaBundle) -> dict[str, Any]:

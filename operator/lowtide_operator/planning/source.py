@@ -41,9 +41,7 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
         return False
     repository = spec.source.repository
     if repository is not None:
-        plain = Repository(
-            secret_name=repository.secret_name, claim_name=repository.claim_name, ca_bundle=repository.ca_bundle
-        )
+        plain = Repository.model_validate({name: getattr(repository, name) for name in Repository.model_fields})
         resolved = ResolvedRestore(repository=plain)
         ids = {volume.claim: (repository.id or "", volume.path) for volume in spec.volumes}
         known: dict[str, MoverSecurityContext] = {}

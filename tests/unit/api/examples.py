@@ -30,6 +30,22 @@ GOOD: dict[str, dict[str, Any]] = {
             "capture": {"method": "Direct"},
         },
     ),
+    "a policy for a server": _object(
+        "BackupPolicy",
+        "far",
+        {
+            "repository": {
+                "secretName": "backup",
+                "sshSecretName": "keeper",
+                "clientCertificateSecretName": "mover",
+                "options": {"sftp.connections": "3", "s3.storage-class": "STANDARD_IA"},
+                "limitUpload": 10240,
+                "limitDownload": 20480,
+            },
+            "volumes": {"claims": ["data"]},
+            "capture": {"method": "Direct"},
+        },
+    ),
     "a policy with everything": _object(
         "BackupPolicy",
         "p" * 40,

@@ -88,6 +88,19 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         {"secretName": "a", "configMapName": "b"},
         "name a Secret or a ConfigMap",
     ),
+    "a claim that is reached by SSH": (
+        POLICY,
+        "spec.repository",
+        {"secretName": "backup", "claimName": "vault", "sshSecretName": "keeper"},
+        "a repository on a claim is reached without a server",
+    ),
+    "an option of no storage": (
+        POLICY,
+        "spec.repository.options",
+        {"password": "x"},
+        "an option is named by its storage",
+    ),
+    "no speed at all": (POLICY, "spec.repository.limitUpload", 0, "greater than or equal to 1"),
     "a workload of a kind that can't be scaled": (
         POLICY,
         "spec.quiesce",

@@ -106,5 +106,16 @@ CASES: dict[str, MoverJob] = {
         identity=APP,
         repository=Repository(secret_name="backup", ca_bundle=CaBundle(secret_name="authorities")),
     ),
+    "preflight-of-a-server": job(
+        Purpose.PREFLIGHT,
+        repository=Repository(
+            secret_name="backup",
+            ssh_secret_name="keeper",
+            client_certificate_secret_name="mover",
+            options={"sftp.connections": "3", "s3.storage-class": "STANDARD_IA"},
+            limit_upload=10240,
+            limit_download=20480,
+        ),
+    ),
 }
 """By the name of the file in golden/."""
