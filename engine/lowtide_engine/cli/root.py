@@ -22,6 +22,7 @@ COMMANDS = {
     "key": "List, add, remove and change passwords.",
     "ls": "List the files of a snapshot.",
     "migrate": "Bring the repository to a newer form of the format.",
+    "mount": "Show snapshots as files, read-only, by FUSE.",
     "preflight": "Prove that a backup into the repository could start now.",
     "prune": "Free what no snapshot needs.",
     "recover": "Make a snapshot of all folders that no snapshot reaches.",
