@@ -188,7 +188,8 @@ class Workload:
     without it). `suspended` is spec.suspend for Job and CronJob. `claims` are the PVC names in the pod template (its
     ephemeral volumes excepted), `claim_templates` the names of volumeClaimTemplates: a StatefulSet names
     `<template>-<name>-<ordinal>` for every ordinal. `when_scaled` is persistentVolumeClaimRetentionPolicy.whenScaled
-    ("Retain" where unset). `ready` is status.readyReplicas, `observed_generation` is status.observedGeneration.
+    ("Retain" where unset). `update_waits` is whether pods of a StatefulSet have an older revision that OnDelete or a
+    partition keeps. `ready` is status.readyReplicas, `observed_generation` is status.observedGeneration.
     `finished` is, for a Job, whether it is Complete or Failed; `started` its status.startTime.
     """
 
@@ -204,6 +205,7 @@ class Workload:
     claims: tuple[str, ...] = ()
     claim_templates: tuple[str, ...] = ()
     when_scaled: str = "Retain"
+    update_waits: bool = False
     finished: bool = False
     started: datetime | None = None
 

@@ -1,16 +1,18 @@
 """Put back what a run stopped: one way, once, and only where the hold is still its own.
 
-Movers that have the volumes end first. What a person changed meanwhile stays as it is. Every workload that is put
-back keeps the mark `<run uid>.<attempt>` until the run is terminal, so that a stale observation can never stop it
+Movers that have the volumes end first. Workloads start in the reverse of the order in which they were stopped, each
+when those before it are ready. What a person changed meanwhile stays as it is. Every workload that is put back keeps
+the mark `<run uid>.<attempt>` until the run is terminal, so that a stale observation can never stop it
 again.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import groupby
 
 from lowtide_operator.api.conditions import Truth
-from lowtide_operator.api.quiesce import HeldState, LedgerEntry
+from lowtide_operator.api.quiesce import HeldState, LedgerEntry, QuiesceLedger
 from lowtide_operator.planning.actions import PatchWorkload, Purpose
 from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
 from lowtide_operator.planning.jobs import end_jobs
@@ -24,14 +26,18 @@ VOLUME_PURPOSES = frozenset({Purpose.BACKUP.value, Purpose.RESTORE.value, Purpos
 SETTLE_FOR = timedelta(minutes=10)
 """How long workloads may take to be ready again before the run goes on without them."""
 
+NEXT_AFTER = timedelta(minutes=5)
+"""How long the workloads that start next wait for those before them: longer than most take, and never for ever."""
+
 LOST_MOVER = timedelta(minutes=2)
 """How long after its grace a reading mover that does not go away (its node is lost) may keep workloads down."""
 
 
-def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER) -> bool:
+def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER, bounded: bool = True) -> bool:
     """Take the next step towards running workloads; whether everything is put back.
 
     `lost_after` as for jobs.end_jobs: None where a mover that is not seen to be gone may still write.
+    `bounded`: once the ledger's deadline has passed everything starts at once, in no order.
     """
     ledger = run.status.quiesce
     if ledger is None or ledger.released_time is not None:
@@ -43,15 +49,16 @@ def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER) -> bool:
         run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that still have the volumes are being ended.")
         run.look_again(5)
         return False
-    backwards = [_put_back(run, entry) for entry in reversed(ledger.workloads)]
-    entries = tuple(reversed(backwards))
+    entries = _put_back_in_turn(run, ledger, at_once=bounded and run.now >= ledger.deadline)
     done = all(entry.state is not HeldState.HELD for entry in entries)
     changes: dict[str, object] = {"workloads": entries}
     if done:
         changes["released_time"] = run.now
     run.update(quiesce=ledger.model_copy(update=changes))
     if not done:
-        run.condition("Released", Truth.FALSE, "Releasing", "The workloads are being put back.")
+        starting = [f"{e.kind} {e.name}" for e in entries if e.state is HeldState.RELEASED and not _is_up(run, e)]
+        waits = f" The next ones wait until these are ready: {', '.join(starting)}." if starting else ""
+        run.condition("Released", Truth.FALSE, "Releasing", f"The workloads are being put back.{waits}")
         run.look_again(2)
         return False
     overridden = ", ".join(f"{e.kind} {e.name}" for e in entries if e.state is HeldState.OVERRIDDEN)
@@ -126,15 +133,35 @@ def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkloa
     )
 
 
-def _put_back(run: Run[S], entry: LedgerEntry) -> LedgerEntry:
-    """Patch the entry's workload where it is still ours; the entry as it is seen now (HELD while a patch is under
-    way)."""
+def _put_back_in_turn(run: Run[S], ledger: QuiesceLedger, *, at_once: bool) -> tuple[LedgerEntry, ...]:
+    """Put back those of the highest order, and of the next once they run; the entries as they are seen now."""
+    seen: list[LedgerEntry] = []
+    turn = True
+    for _, group in groupby(reversed(ledger.workloads), key=lambda entry: entry.order):
+        now = [_put_back(run, entry, turn=turn) for entry in group]
+        turn = turn and (at_once or all(_is_up(run, entry) for entry in now))
+        seen += now
+    return tuple(reversed(seen))
+
+
+def _is_up(run: Run[S], entry: LedgerEntry) -> bool:
+    """Whether nothing needs to wait for the entry any more: it is ready, or not ours to start, or takes too long."""
+    if entry.state is not HeldState.RELEASED:
+        return entry.state is not HeldState.HELD
+    late = entry.released_at is not None and run.now >= entry.released_at + NEXT_AFTER
+    return late or _ready(find_workload(run, entry))
+
+
+def _put_back(run: Run[S], entry: LedgerEntry, *, turn: bool) -> LedgerEntry:
+    """Patch the entry's workload where it is still ours and its turn; the entry as it is seen now (HELD while it is
+    down)."""
     workload = find_workload(run, entry)
     if workload is None:
         return entry.model_copy(update={"state": HeldState.GONE})
     hold = read_hold(workload)
     if hold is not None and hold.run == run.meta.uid:
-        run.do(release_patch(workload, hold, mark=True))
+        if turn:
+            run.do(release_patch(workload, hold, mark=True))
         return entry.model_copy(update={"state": HeldState.HELD})
     if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
         if entry.state is HeldState.RELEASED:

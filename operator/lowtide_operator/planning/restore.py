@@ -216,7 +216,7 @@ def _preflight(run: Restoring, spec: RestoreSpec, policy: str) -> bool:
 
 
 def _released(run: Restoring) -> bool:
-    if not release(run, lost_after=None):
+    if not release(run, lost_after=None, bounded=run.status.first_write_time is None):
         return False
     if run.status.quiesce is None and not is_true(run.status.conditions, "Released"):
         run.condition("Released", Truth.TRUE, "NothingHeld", "Nothing was stopped.")

@@ -106,6 +106,12 @@ def refusal_of(workload: Workload) -> Refusal | None:
             f"{called} has persistentVolumeClaimRetentionPolicy.whenScaled: Delete, so scaling it down would delete "
             f"its volumes: set whenScaled to Retain first.",
         )
+    if workload.update_waits:
+        return Refusal(
+            "UpdateWaiting",
+            f"{called} has pods of an older revision that OnDelete or a partition keeps, and after scaling it down all "
+            f"pods would start with the new one: finish or undo the update first.",
+        )
     return None
 
 

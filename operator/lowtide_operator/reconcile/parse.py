@@ -123,10 +123,18 @@ def workload(body: Manifest) -> Workload:
         claims=_claims((template.get("template") or {}).get("spec") or {}),
         claim_templates=tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()),
         when_scaled=retention.get("whenScaled", "Retain"),
+        update_waits=kind == "StatefulSet" and _update_waits(spec, status),
         identity=_identity((template.get("template") or {}).get("spec") or {}),
         finished=kind == "Job" and any(_is_true(status, name) for name in ("Complete", "Failed")),
         started=_time(status.get("startTime")),
     )
+
+
+def _update_waits(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether an update strategy keeps pods at an older revision, for as long as nobody deletes them."""
+    strategy = spec.get("updateStrategy") or {}
+    keeps = strategy.get("type") == "OnDelete" or bool((strategy.get("rollingUpdate") or {}).get("partition"))
+    return keeps and status.get("updatedReplicas", 0) < status.get("replicas", 0)
 
 
 def claim(body: Manifest) -> Claim:

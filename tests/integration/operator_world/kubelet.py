@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,13 +21,16 @@ def stamp() -> str:
 
 
 class PlayedKubelet:
-    """Plays the pods of `namespace`, from `start` to `stop`. `linger` is how many seconds a deleted pod takes to go."""
+    """Plays the pods of `namespace`, from `start` to `stop`. `linger` is how many seconds a deleted pod takes to go. A
+    pod of which `stays` is true does not go, and one of which `held_back` is true does not become ready."""
 
     def __init__(self, api: Api, namespace: str, movers: Movers) -> None:
         self._api = api
         self._namespace = namespace
         self.movers = movers
         self.linger = 0.0
+        self.stays: Callable[[Object], bool] = lambda pod: False
+        self.held_back: Callable[[Object], bool] = lambda pod: False
         self.errors: list[str] = []
         self._plays: dict[str, tuple[Play, float]] = {}
         self._going: dict[str, float] = {}
@@ -65,16 +69,25 @@ class PlayedKubelet:
         name, uid = metadata["name"], metadata["uid"]
         if "deletionTimestamp" in metadata:
             since = self._going.setdefault(uid, time.monotonic())
-            if time.monotonic() - since >= self.linger:
+            if time.monotonic() - since >= self.linger and not self.stays(pod):
+                if status.get("phase") == "Running":
+                    self._set_killed(pod)
                 self._api.delete(kinds.POD, self._namespace, name, grace=0)
         elif not pod["spec"].get("nodeName"):
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
             binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
             self._api.call("POST", kinds.POD.path(self._namespace, name, "binding"), binding)
         elif status.get("phase") == "Pending":
-            self._set_running(pod)
+            if not self.held_back(pod):
+                self._set_running(pod)
         elif status.get("phase") == "Running" and RUN_LABEL in (metadata.get("labels") or {}):
             self._step_mover(pod)
+
+    def _set_killed(self, pod: Object) -> None:
+        """As a kubelet reports the containers of a deleted pod before the object goes: Jobs wait for that."""
+        ended = {"exitCode": 143, "reason": "Error", "startedAt": stamp(), "finishedAt": stamp()}
+        containers = [{**_container(entry), "state": {"terminated": ended}} for entry in pod["spec"]["containers"]]
+        self._set(pod, {"phase": "Failed", "containerStatuses": containers})
 
     def _set_running(self, pod: Object) -> None:
         containers = [

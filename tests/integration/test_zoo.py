@@ -1,0 +1,228 @@
+"""What a run does with each kind of workload: rows of docs/reference/workloads.md, against the real controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.pens import Pen
+from tests.integration.operator_world.world import PATIENCE, World, world
+
+pytestmark = pytest.mark.apiserver
+
+
+@pytest.fixture(scope="module")
+def zoo(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One namespace, one operator; every test has a pen of its own in it."""
+    with world(control_plane, tmp_path_factory.mktemp("zoo")) as made:
+        made.operator.start()
+        yield made
+
+
+def cron_job(pen: Pen, name: str, *, suspend: bool) -> dict[str, Any]:
+    pod = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "main", "image": "played"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": pen.claim}}],
+    }
+    job = {"spec": {"template": {"spec": pod}}}
+    spec = {"schedule": "0 0 1 1 *", "suspend": suspend, "jobTemplate": job}
+    return {"metadata": {"name": name, "namespace": pen.world.namespace}, "spec": spec}
+
+
+@pytest.mark.zoo(
+    "deployment",
+    "statefulset",
+    "statefulset-ondelete",
+    "statefulset-parallel",
+    "statefulset-partition",
+    "replicaset",
+    "zero",
+    "cronjob",
+    "cronjob-suspended",
+)
+def test_every_kind_that_can_be_stopped_is_and_comes_back_as_it_was(zoo: World) -> None:
+    pen = Pen.build(zoo, "kinds")
+    counted = {
+        pen.add(kinds.DEPLOYMENT, "kinds-deployment", replicas=2): (kinds.DEPLOYMENT, 2),
+        pen.add(kinds.DEPLOYMENT, "kinds-zero", replicas=0): (kinds.DEPLOYMENT, 0),
+        pen.add(kinds.STATEFUL_SET, "kinds-plain"): (kinds.STATEFUL_SET, 1),
+        pen.add(kinds.STATEFUL_SET, "kinds-ondelete", updateStrategy={"type": "OnDelete"}): (kinds.STATEFUL_SET, 1),
+        pen.add(kinds.STATEFUL_SET, "kinds-parallel", replicas=3, podManagementPolicy="Parallel"): (
+            kinds.STATEFUL_SET,
+            3,
+        ),
+        pen.add(
+            kinds.STATEFUL_SET,
+            "kinds-partition",
+            replicas=2,
+            updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 1}},
+        ): (kinds.STATEFUL_SET, 2),
+        pen.add(kinds.REPLICA_SET, "kinds-replicaset", replicas=2): (kinds.REPLICA_SET, 2),
+    }
+    suspended = {"kinds-nightly": False, "kinds-idle": True}
+    for name, suspend in suspended.items():
+        zoo.api.create(kinds.CRON_JOB, cron_job(pen, name, suspend=suspend))
+    before = zoo.pods()
+
+    pen.snapshot()
+    ledger = pen.await_down()
+    written = {entry["name"]: entry.get("replicas", entry.get("suspend")) for entry in ledger["workloads"]}
+    assert written == {name: count for name, (_, count) in counted.items()} | suspended
+    status = pen.await_ready()
+
+    for name, (kind, count) in counted.items():
+        assert pen.replicas(kind, name) == count
+        pen.await_running(kind, name, count)
+        pen.assert_unmarked(kind, name)
+    for name, suspend in suspended.items():
+        assert pen.get(kinds.CRON_JOB, name)["spec"]["suspend"] is suspend
+        pen.assert_unmarked(kinds.CRON_JOB, name)
+    assert {entry["state"] for entry in status["quiesce"]["workloads"]} == {"Released"}
+    others = {pod for pod in before if pod in zoo.pods()}
+    assert len(others) == 3, (
+        "all pods that use the claim were replaced; the shop's three, which do not, were left alone"
+    )
+
+
+@pytest.mark.zoo("daemonset")
+def test_a_daemon_set_is_refused(zoo: World) -> None:
+    pen = Pen.build(zoo, "agents")
+    body = pen.add(kinds.DEPLOYMENT, "agents-web", replicas=1)
+    generation = pen.get(kinds.DEPLOYMENT, body)["metadata"]["generation"]
+    daemons = pen.get(kinds.DEPLOYMENT, body)["spec"]
+    spec = {"selector": {"matchLabels": {"app": "agents"}}, "template": daemons["template"]}
+    spec["template"]["metadata"]["labels"] = {"app": "agents"}
+    zoo.api.create(kinds.DAEMON_SET, {"metadata": {"name": "agents", "namespace": zoo.namespace}, "spec": spec})
+    pen.snapshot()
+    assert "DaemonSet agents uses a volume of the group and can't be scaled down" in pen.await_failed(
+        "WorkloadNotStoppable"
+    )
+    pen.assert_untouched(kinds.DEPLOYMENT, "agents-web", generation, 1)
+
+
+def bare_pod(pen: Pen, name: str, **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": pen.world.namespace, **metadata},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": "played"}],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": pen.claim}}],
+        },
+    }
+
+
+@pytest.mark.zoo("pod")
+def test_a_pod_without_a_controller_is_refused(zoo: World) -> None:
+    pen = Pen.build(zoo, "shell")
+    zoo.api.create(kinds.POD, bare_pod(pen, "shell"))
+    pen.snapshot()
+    assert "Pod shell uses shell-data and no controller would start it again" in pen.await_failed("BarePod")
+    assert "deletionTimestamp" not in pen.get(kinds.POD, "shell")["metadata"]
+
+
+@pytest.mark.zoo("other-controller")
+def test_what_another_controller_owns_is_refused_and_its_owner_named(zoo: World) -> None:
+    """A Deployment and a pod of custom resources, as operators for caches and databases make them."""
+    pen = Pen.build(zoo, "owned")
+    owner = {"apiVersion": "example.org/v1", "name": "red", "uid": zoo.namespace, "controller": True}
+    pen.add(kinds.DEPLOYMENT)
+    zoo.api.patch(
+        kinds.DEPLOYMENT, zoo.namespace, "owned", {"metadata": {"ownerReferences": [{**owner, "kind": "Cache"}]}}
+    )
+    zoo.api.create(kinds.POD, bare_pod(pen, "owned-pod", ownerReferences=[{**owner, "kind": "Cluster"}]))
+    pen.snapshot()
+    said = pen.await_failed("WorkloadManaged")
+    assert "Deployment owned is managed by Cache red (example.org/v1)" in said
+    assert "Pod owned-pod uses owned-data and is managed by Cluster red (example.org/v1)" in said
+    assert pen.replicas(kinds.DEPLOYMENT) == 1
+
+
+@pytest.mark.zoo("statefulset-delete-claims")
+def test_a_stateful_set_that_would_delete_its_claims_is_never_scaled(zoo: World) -> None:
+    pen = Pen.build(zoo, "losing")
+    pen.add(kinds.STATEFUL_SET, persistentVolumeClaimRetentionPolicy={"whenScaled": "Delete", "whenDeleted": "Retain"})
+    generation = pen.get(kinds.STATEFUL_SET)["metadata"]["generation"]
+    pen.snapshot()
+    assert "set whenScaled to Retain first" in pen.await_failed("ClaimsWouldBeDeleted")
+    pen.assert_untouched(kinds.STATEFUL_SET, "losing", generation, 1)
+
+
+@pytest.mark.zoo("statefulset-update-waits")
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("canary", {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}),
+        ("staged", {"type": "OnDelete"}),
+    ],
+)
+def test_an_update_that_is_kept_back_is_not_rolled_out_by_a_backup(
+    zoo: World, name: str, strategy: dict[str, Any]
+) -> None:
+    """A StatefulSet that was at 0 starts every pod with the new revision, whatever its strategy (measured)."""
+    pen = Pen.build(zoo, name)
+    pen.add(kinds.STATEFUL_SET, replicas=2, updateStrategy=strategy)
+    updated = {"template": {"metadata": {"annotations": {"version": "2"}}}}
+    zoo.api.patch(kinds.STATEFUL_SET, zoo.namespace, name, {"spec": updated})
+    pen.await_running(kinds.STATEFUL_SET, name, 2)
+    pen.snapshot()
+    assert "finish or undo the update first" in pen.await_failed("UpdateWaiting")
+    pen.assert_untouched(kinds.STATEFUL_SET, name, 2, 2)
+    zoo.api.patch(kinds.STATEFUL_SET, zoo.namespace, name, {"spec": {"updateStrategy": ROLL_OUT}})
+    wait_for(
+        "it is updated", lambda: pen.get(kinds.STATEFUL_SET)["status"].get("updatedReplicas") == 2, within=PATIENCE
+    )
+    pen.await_running(kinds.STATEFUL_SET, name, 2)
+    pen.snapshot(f"{name}-updated")
+    pen.await_ready(f"{name}-updated")
+
+
+ROLL_OUT = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
+
+
+def job(pen: Pen) -> dict[str, Any]:
+    pod = bare_pod(pen, "unused")["spec"]
+    return {
+        "metadata": {"name": pen.name, "namespace": pen.world.namespace},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
+
+
+@pytest.mark.zoo("job")
+def test_a_job_that_runs_is_waited_for(zoo: World) -> None:
+    pen = Pen.build(zoo, "import")
+    zoo.api.create(kinds.JOB, job(pen))
+    pod = wait_for("the Job has a pod", lambda: running_pod_of(pen), within=PATIENCE)
+    pen.snapshot()
+    pen.await_quiesced("WaitingForJob", "Job import uses a volume of the group; a Job is never stopped half-way")
+    done = {"name": "main", "image": "played", "imageID": "", "ready": False, "restartCount": 0}
+    ended = {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"}
+    status = {"phase": "Succeeded", "containerStatuses": [{**done, "state": {"terminated": ended}}]}
+    zoo.api.patch(kinds.POD, zoo.namespace, pod, {"status": status}, "status")
+    pen.await_ready()
+    assert pen.get(kinds.JOB)["status"]["succeeded"] == 1
+
+
+@pytest.mark.zoo("job-too-long")
+def test_a_job_that_runs_beyond_the_timeout_fails_the_run(zoo: World) -> None:
+    pen = Pen.build(zoo, "endless", quiesce={"timeout": "3s"})
+    pen.add(kinds.DEPLOYMENT, "endless-web")
+    generation = pen.get(kinds.DEPLOYMENT, "endless-web")["metadata"]["generation"]
+    zoo.api.create(kinds.JOB, job(pen))
+    pod = wait_for("the Job has a pod", lambda: running_pod_of(pen), within=PATIENCE)
+    pen.snapshot()
+    assert "Job endless still used a volume of the group after quiesce.timeout" in pen.await_failed("JobRunning")
+    assert "deletionTimestamp" not in pen.get(kinds.POD, pod)["metadata"]
+    pen.assert_untouched(kinds.DEPLOYMENT, "endless-web", generation, 1)
+
+
+def running_pod_of(pen: Pen) -> str | None:
+    """The name of the pod of the Job `pen.name`, once it runs."""
+    pods = pen.world.api.list(kinds.POD, pen.world.namespace, f"job-name={pen.name}")
+    return next((pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Running"), None)

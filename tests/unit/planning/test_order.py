@@ -1,0 +1,116 @@
+"""The order of a group: stopped one after the other, each once the former is gone; started in reverse, each once the
+former is ready."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from lowtide_operator.planning.release import NEXT_AFTER
+from tests.property.planning_world import Cluster, Fate, reasons
+from tests.unit.planning.runs import RUN, cluster, counts, fates, gone, message, outcome, status, until, workload
+
+FRONT_FIRST = {"workloads": [{"kind": "Deployment", "name": "front"}, {"kind": "Deployment", "name": "web"}]}
+
+
+def shop(**quiesce: object) -> Cluster:
+    """front (mounts nothing) stops first, then web, then db; db has to be ready before web starts, and web before
+    front."""
+    world = cluster(quiesce={**FRONT_FIRST, **quiesce})
+    world.add_workload("Deployment", "front", replicas=2)
+    return world
+
+
+def history(world: Cluster, *, rounds: int = 200) -> list[dict[str, int | None]]:
+    """The counts through a whole run, each as it differs from the one before."""
+    seen = [counts(world)]
+    for _ in range(rounds):
+        world.step()
+        world.reconcile(*RUN)
+        if counts(world) != seen[-1]:
+            seen.append(counts(world))
+        world.pass_time(2)
+        if status(world).end_time is not None:
+            return seen
+    raise AssertionError(f"not over: {reasons(status(world).conditions)}")
+
+
+def test_workloads_stop_in_the_named_order_and_start_in_reverse():
+    world = shop()
+    assert history(world) == [
+        {"db": 1, "web": 3, "front": 2},
+        {"db": 1, "web": 3, "front": 0},
+        {"db": 1, "web": 0, "front": 0},
+        {"db": 0, "web": 0, "front": 0},
+        {"db": 1, "web": 0, "front": 0},
+        {"db": 1, "web": 3, "front": 0},
+        {"db": 1, "web": 3, "front": 2},
+    ]
+    assert outcome(world) == ("True", "Complete")
+
+
+def test_a_run_that_fails_starts_them_in_reverse_as_well():
+    world = shop()
+    fates(world, backup=Fate("failed", False, "StorageFull"))
+    assert [list(seen.values()) for seen in history(world)][-3:] == [[1, 0, 0], [1, 3, 0], [1, 3, 2]]
+    assert outcome(world) == ("False", "StorageFull")
+
+
+def test_the_next_waits_until_the_pods_of_the_former_are_gone():
+    world = shop()
+    until(world, lambda w: status(w).quiesce is not None)
+    pod = next(pod for pod in world.pods.values() if pod.meta.name.startswith("front-"))
+    world.stuck.add(pod.meta.uid)
+    for _ in range(10):
+        world.step()
+        world.reconcile(*RUN)
+    assert counts(world) == {"db": 1, "web": 3, "front": 0}
+    world.stuck.clear()
+    assert history(world)[-1] == {"db": 1, "web": 3, "front": 2}
+
+
+def hang_at_the_start_of_db(world: Cluster) -> None:
+    """db has pods again, and they never become ready."""
+    until(world, gone)
+    db = workload(world, "db")
+    world.wanted.pop(db.meta.uid, None)
+    scale = world._scale_pods
+
+    def without_db() -> None:
+        scale()
+        now = workload(world, "db")
+        if now.ready:
+            world.workloads[db.meta.uid] = replace(now, ready=0)
+
+    world._scale_pods = without_db  # type: ignore[method-assign]
+
+
+def test_one_that_does_not_become_ready_delays_the_others_and_keeps_them_down_no_longer():
+    world = shop()
+    hang_at_the_start_of_db(world)
+    until(world, lambda w: counts(w)["db"] == 1)
+    began = world.now
+    until(world, lambda w: counts(w)["web"] == 3, seconds=30)
+    assert NEXT_AFTER <= world.now - began < NEXT_AFTER + timedelta(minutes=2)
+    world.run(RUN, seconds=30)
+    assert (outcome(world), counts(world)) == (("True", "Complete"), {"db": 1, "web": 3, "front": 2})
+    assert reasons(status(world).conditions)["Released"] == ("True", "NotReadyAgain")
+
+
+def test_past_max_downtime_everything_starts_at_once():
+    world = shop(timeout="1m", maxDowntime="3m")
+    fates(world, backup=Fate("hang"))
+    hang_at_the_start_of_db(world)
+    world.pass_time(200)
+    until(world, lambda w: counts(w)["db"] == 1)
+    assert counts(world) == {"db": 1, "web": 3, "front": 2}
+
+
+def test_one_volume_that_fails_makes_the_group_not_ready_and_is_named():
+    world = shop()
+    world.fate = lambda job: Fate("failed", False, "StorageFull") if job.claim == "files" else Fate()
+    world.run(RUN)
+    assert outcome(world) == ("False", "StorageFull")
+    assert "Volume files was not backed up" in message(world)
+    assert status(world).verdict_snapshot_id is None
+    assert counts(world) == {"db": 1, "web": 3, "front": 2}
