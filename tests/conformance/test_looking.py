@@ -203,3 +203,11 @@ def test_stats_of_a_repository_that_compresses_nothing(
     theirs, ours = (json.loads(actor.run("stats", "--json", "--mode", "raw-data").out) for actor in (restic, lowtide))
 
     assert ours == theirs
+
+
+@pytest.mark.parametrize("kind", ["blobs", "packs", "index", "snapshots", "keys", "locks"])
+def test_list(kind: str, both: tuple[Restic, Lowtide]) -> None:
+    theirs, ours = (sorted(actor.run("list", kind).out.splitlines()) for actor in both)
+
+    assert ours == theirs
+    assert bool(ours) == (kind != "locks")

@@ -20,6 +20,7 @@ COMMANDS = {
     "forget": "Remove snapshots by id, those of one run, or those that no rule keeps.",
     "init": "Create a repository.",
     "key": "List, add, remove and change passwords.",
+    "list": "List the ids of objects of the repository.",
     "ls": "List the files of a snapshot.",
     "migrate": "Bring the repository to a newer form of the format.",
     "mount": "Show snapshots as files, read-only, by FUSE.",
