@@ -6,8 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.release import NEXT_AFTER
 from tests.property.planning_world import Cluster, Fate, reasons
+from tests.unit.planning.restores import RUN as RESTORE
+from tests.unit.planning.restores import backed_up, in_place
 from tests.unit.planning.runs import RUN, cluster, counts, fates, gone, message, outcome, status, until, workload
 
 FRONT_FIRST = {"workloads": [{"kind": "Deployment", "name": "front"}, {"kind": "Deployment", "name": "web"}]}
@@ -54,6 +57,54 @@ def test_a_run_that_fails_starts_them_in_reverse_as_well():
     fates(world, backup=Fate("failed", False, "StorageFull"))
     assert [list(seen.values()) for seen in history(world)][-3:] == [[1, 0, 0], [1, 3, 0], [1, 3, 2]]
     assert outcome(world) == ("False", "StorageFull")
+
+
+def test_the_order_holds_whenever_the_operator_dies():
+    """After each single action: what was done is observed, and nothing of it is in its memory."""
+    world = shop()
+    seen = [counts(world)]
+    for _ in range(400):
+        world.step()
+        world.reconcile(*RUN, crash_after=1)
+        world.reconcile(*RUN, crash_after=2)
+        if counts(world) != seen[-1]:
+            seen.append(counts(world))
+        world.pass_time(1)
+        if status(world).end_time is not None:
+            break
+    assert [list(row.values()) for row in seen] == [
+        [1, 3, 2],
+        [1, 3, 0],
+        [1, 0, 0],
+        [0, 0, 0],
+        [1, 0, 0],
+        [1, 3, 0],
+        [1, 3, 2],
+    ]
+    assert outcome(world) == ("True", "Complete")
+
+
+def test_a_restore_keeps_the_order_past_the_time_that_bounds_its_first_write():
+    world = backed_up()
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.RESTORE else Fate()
+    named = [{"kind": "Deployment", "name": "web"}]
+    quiesce = {"workloads": named, "timeout": "1m", "maxDowntime": "3m"}
+    in_place(world, quiesce=quiesce, mover={"deadlines": {"noProgress": "2h"}})
+    for _ in range(60):
+        world.step()
+        world.reconcile(*RESTORE)
+        world.pass_time(10)
+    assert counts(world) == {"db": 0, "web": 0}
+    world.fate = lambda job: Fate()
+    seen = [counts(world)]
+    for _ in range(60):
+        world.step()
+        world.reconcile(*RESTORE)
+        if counts(world) != seen[-1]:
+            seen.append(counts(world))
+        world.pass_time(2)
+    assert seen == [{"db": 0, "web": 0}, {"db": 1, "web": 0}, {"db": 1, "web": 3}]
+    assert reasons(world.restores["back"].status.conditions)["Ready"] == ("True", "Restored")
 
 
 def test_the_next_waits_until_the_pods_of_the_former_are_gone():
