@@ -112,7 +112,16 @@ Subsystem sftp internal-sftp{refuse}
         )
         argv: list[str | Path] = [self.program, "-D", "-e", "-f", config]
         if os.geteuid() == 0:
-            argv = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--", *argv]
+            argv = [
+                "setpriv",
+                f"--reuid={self.uid}",
+                f"--regid={self.uid}",
+                "--clear-groups",
+                "--pdeathsig",
+                "KILL",
+                "--",
+                *argv,
+            ]
         if self.room:
             # A mount of this process alone, which goes with it.
             mount = f'mount -t tmpfs -o size={self.room},uid={self.uid},mode=0700 none "$0" && exec "$@"'
