@@ -83,10 +83,12 @@ class RestStorage:
             if headers and answer.status != 206:
                 raise StorageError(f"{self._address.host} ignores ranges, which reading {file} needs")
             expected = int(answer.headers.get("Content-Length", -1))
-            if length is not None and 0 <= expected < length:
-                raise self._short(file, offset + expected, offset, length)
             if expected < 0:
-                raise StorageError(f"{self._address.host} doesn't say how long {file} is")
+                # rclone's server, for a range that begins beyond the end.
+                expected = max(0, self.stat(file) - offset)
+                expected = expected if length is None else min(expected, length)
+            if length is not None and expected < length:
+                raise self._short(file, offset + expected, offset, length)
             data = read_paced(answer.read, expected, self._options.downloads)
         if len(data) != expected:
             raise FileShort(f"{file} in {self.location} was cut on its way: {len(data)} of {expected} bytes came")

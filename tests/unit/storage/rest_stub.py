@@ -18,8 +18,9 @@ class Stub:
     """What the server holds, by path, what it was asked, and how it answers next.
 
     `faults` are taken one per request: "ok"; "reset" (nothing done, connection closed); "lost" (done, connection
-    closed); "cut" (half of the body); "stuck" (no answer until the test ends); "whole" (ignores a range); a number
-    (that status, nothing done).
+    closed); "cut" (half of the body); "stuck" (no answer until the test ends); "whole" (ignores a range);
+    "unsaid" (doesn't say how long the answer is, and answers a range beyond the end with nothing); a number (that
+    status, nothing done).
     """
 
     port: int = 0
@@ -79,7 +80,10 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer)))
+            if fault == "unsaid":
+                self.close_connection = True
+            else:
+                self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer[: len(answer) // 2] if fault == "cut" else answer)
@@ -107,7 +111,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             ranged = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
             if ranged is None or fault == "whole":
                 return 200, data, {}
-            if int(ranged[1]) >= len(data):
+            if int(ranged[1]) >= len(data) and fault != "unsaid":
                 return 416, b"", {}
             return 206, data[int(ranged[1]) : int(ranged[2]) + 1], {}
 

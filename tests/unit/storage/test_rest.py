@@ -208,6 +208,17 @@ def test_a_server_without_ranges_is_found_out(storage: RestStorage, stub: Stub) 
     assert storage.load(PACK) == DATA
 
 
+def test_a_server_that_does_not_say_how_long_an_answer_is(storage: RestStorage, stub: Stub) -> None:
+    stub.files[KEY] = DATA
+    for offset, length in ((0, None), (100, 2000)):
+        stub.faults = ["unsaid"]
+        assert storage.load(PACK, offset, length) == DATA[offset:][:length]
+    for offset, length in ((len(DATA), 1), (len(DATA) - 1, 2), (2 * len(DATA), 1)):
+        stub.faults = ["unsaid"]
+        with pytest.raises(FileShort):
+            storage.load(PACK, offset, length)
+
+
 @pytest.mark.parametrize("status", ["413", "507"])
 def test_a_full_server_is_final(retrying: Retrying, stub: Stub, status: str) -> None:
     stub.faults = [status]
