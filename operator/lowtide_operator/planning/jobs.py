@@ -32,6 +32,7 @@ FINAL_REASONS = frozenset(
         "KeyMissing",
         "MacMismatch",
         "MemberRefused",
+        "MountImpossible",
         "NoSnapshots",
         "NothingMatched",
         "OutOfMemory",
@@ -46,6 +47,7 @@ FINAL_REASONS = frozenset(
         "SourceMissing",
         "StorageFull",
         "StorageRefused",
+        "TreeForeign",
         "WrongPassword",
     }
 )

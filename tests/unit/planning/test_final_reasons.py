@@ -18,6 +18,7 @@ for module in pkgutil.walk_packages(lowtide_engine.__path__, "lowtide_engine."):
 
 MAY_PASS = {
     "EngineError": "whatever it was, it has no name yet",
+    "FaultyMachine": "the next attempt may be on another node",
     "FileMissing": "an index or a pack that a prune moved is there under another name for the next run",
     "FileShort": "a storage whose listing is behind",
     "Interrupted": "the mover was told to stop: its node was drained",
