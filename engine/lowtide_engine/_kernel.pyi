@@ -137,9 +137,12 @@ class PackReady:
 
 @final
 class IndexReady:
-    """Plaintext JSON of an index file whose packs are all stored. Answer with `index_stored(ticket)`."""
+    """Plaintext JSON of an index file, and the packs that it names, which are all stored. Answer with
+    `index_stored(ticket)`.
+    """
 
     ticket: int
+    packs: list[str]
     json: bytes
 
 @final

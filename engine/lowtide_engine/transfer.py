@@ -12,7 +12,6 @@ threads, and keeps the promise that nothing is named before it is stored (design
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import time
@@ -155,7 +154,7 @@ class Transfer:
             self._store_index(backup, event)
 
     def _store_index(self, backup: Backup, event: IndexReady) -> None:
-        named = {pack["id"] for pack in json.loads(event.json)["packs"]}
+        named = set(event.packs)
         with self._guard:
             early = named - self._unnamed
         if early:

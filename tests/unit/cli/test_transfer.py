@@ -26,6 +26,7 @@ class Pack:
 @dataclass
 class Index:
     ticket: int
+    packs: list[str]
     json: bytes
 
 
@@ -45,7 +46,7 @@ class End:
 
 
 def index(ticket: int, *packs: str) -> Index:
-    return Index(ticket, json.dumps({"packs": [{"id": pack, "blobs": []} for pack in packs]}).encode())
+    return Index(ticket, list(packs), json.dumps({"packs": [{"id": pack, "blobs": []} for pack in packs]}).encode())
 
 
 class Run:

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::Shared;
+use super::packer::Full;
 use super::read::{Batch, Piece};
 use super::save::{Saver, Scratch, Sealed};
 use crate::chunker::MIN_SIZE;
@@ -25,8 +26,8 @@ fn is_zeros(plain: &[u8]) -> bool {
     plain.len() == MIN_SIZE && plain == ZEROS
 }
 
-/// A thread's work on batches. What a batch sealed is verified together with the next batch's hashing, because several messages are
-/// hashed faster than one.
+/// A thread's work on batches. What a batch sealed and the packs that it filled are hashed together with the next batch's chunks,
+/// because several messages are hashed faster than one.
 struct Hasher<'a> {
     shared: &'a Shared<'a>,
     saver: &'a Saver<'a>,
@@ -40,28 +41,39 @@ pub fn run(shared: &Shared<'_>, saver: &Saver<'_>) -> Result<()> {
     while let Some(batch) = hasher.next()? {
         hasher.batch(batch)?;
     }
-    hasher.hash(&[]).map(|_| ())
+    hasher.finish()
 }
 
 impl Hasher<'_> {
-    /// The next batch; before waiting for it, what is unverified is done.
+    /// The next batch; before waiting for it, what is unverified is done, and full packs are handed out.
     fn next(&mut self) -> Result<Option<Batch>> {
         if let Some(batch) = self.shared.batches.pop_within(Duration::ZERO)? {
             return Ok(Some(batch));
         }
-        self.hash(&[])?;
+        self.finish()?;
         self.shared.batches.pop()
     }
 
-    /// Hashes these messages, and with them what is unverified, which is then packed.
+    fn finish(&mut self) -> Result<()> {
+        self.hash(&[])?;
+        self.saver.packers.hand_out_all(&mut self.scratch.full)
+    }
+
+    /// Hashes these messages, and with them full packs, which are handed out, and what is unverified, which is then packed.
     fn hash(&mut self, messages: &[&[u8]]) -> Result<Vec<Id>> {
+        let full = std::mem::take(&mut self.scratch.full);
         let unverified = std::mem::take(&mut self.unverified);
-        let mut all: Vec<&[u8]> = unverified.iter().filter_map(Sealed::opened).collect();
-        let verified = all.len();
+        // The longest first, so that no message is left to be hashed alone for long.
+        let mut all: Vec<&[u8]> = full.iter().map(Full::bytes).collect();
+        all.extend(unverified.iter().filter_map(Sealed::opened));
+        let before = all.len();
         all.extend_from_slice(messages);
         let mut ids = sha256_each(&all);
-        let asked_for = ids.split_off(verified);
+        let asked_for = ids.split_off(before);
         let mut found = ids.into_iter();
+        for (full, pack) in full.into_iter().zip(found.by_ref()) {
+            self.saver.packers.hand_out(full, pack)?;
+        }
         for sealed in unverified {
             let id = if sealed.opened().is_some() { found.next() } else { None };
             self.saver.pack(&mut self.scratch, sealed, id)?;

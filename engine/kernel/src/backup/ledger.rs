@@ -138,7 +138,8 @@ impl Ledger {
                 state.since = None;
                 state.flush = false;
                 drop(state);
-                core.emit(Event::IndexReady { ticket, json: index::encode(&packs) })?;
+                let ids = packs.iter().map(|p| p.pack).collect();
+                core.emit(Event::IndexReady { ticket, packs: ids, json: index::encode(&packs) })?;
                 state = lock(&self.state);
                 continue;
             }

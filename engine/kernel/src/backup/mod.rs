@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::fs::metadata::Describer;
 use crate::id::Id;
 use crate::index::Index;
-use crate::run::{Close, Core, Outcome, Pool, Queue, Source, start};
+use crate::run::{Close, Core, Outcome, Pool, Queue, start};
 use crate::seal::Key;
 
 /// How hard data is compressed.
@@ -93,12 +93,6 @@ struct Shared<'a> {
     batches: Arc<Queue<read::Batch>>,
     buffers: Arc<Pool>,
     completions: Arc<completion::Completions>,
-}
-
-impl Shared<'_> {
-    fn source(&self) -> Source<'_> {
-        Source { core: self.core, key: self.key, index: self.index }
-    }
 }
 
 /// Starts a backup. The ledger is where saves are acknowledged.
@@ -174,7 +168,7 @@ fn back_up(
         steps: core.queue(16),
         files: core.queue(256),
         batches: core.queue(workers),
-        buffers: core.pool(readers + workers + 1, read::BUFFER),
+        buffers: core.pool(readers + workers, read::BUFFER, read::KEPT),
         completions,
     };
     let packers = packer::Packers::new(core, key, ledger, options.pack_size);

@@ -15,6 +15,20 @@ use crate::run::{Core, Event, Pool, Pooled, lock};
 use crate::seal::Key;
 use crate::sha::sha256;
 
+/// A pack that takes no more blobs: header and all, but not hashed yet. Several messages are hashed faster than one, so whoever filled
+/// it hashes it along with others (`bytes`), or alone.
+pub struct Full {
+    kind: BlobKind,
+    entries: Vec<Entry>,
+    bytes: Pooled,
+}
+
+impl Full {
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// What a buffer has beyond a pack's target size.
 const ROOM: usize = 1 << 20;
 const TREE_TARGET: usize = 4 << 20;
@@ -67,7 +81,7 @@ impl Open {
 impl Sort {
     fn new(core: &Core, kind: BlobKind, target: usize, buffers: usize, open: usize) -> Self {
         let open = (0..open).map(|_| Mutex::new(None)).collect();
-        Self { kind, target, pool: core.pool(buffers, target + ROOM), open }
+        Self { kind, target, pool: core.pool(buffers, target + ROOM, target + ROOM), open }
     }
 
     fn slot(&self) -> Result<&Mutex<Option<Open>>> {
@@ -87,45 +101,78 @@ impl<'a> Packers<'a> {
         Self { core, key, ledger, data, tree }
     }
 
-    /// Puts a sealed blob into a pack; hands the pack out if that fills it. Waits for a free buffer.
-    pub fn add(&self, kind: BlobKind, id: Id, sealed: &[u8], uncompressed_length: u32) -> Result<()> {
+    /// Puts a sealed blob into a pack. What that fills is added to `full`, for the caller to hash and hand out; it is handed out here
+    /// where no buffer is free before it is. Waits for a free buffer.
+    pub fn add(
+        &self,
+        kind: BlobKind,
+        id: Id,
+        sealed: &[u8],
+        uncompressed_length: u32,
+        full: &mut Vec<Full>,
+    ) -> Result<()> {
         let sort = if kind == BlobKind::Data { &self.data } else { &self.tree };
         let alone = sealed.len() + header::EMPTY_SIZE + header::LONGEST_ENTRY;
         if alone > sort.pool.capacity() {
             let mut own = Open { bytes: Pooled::unpooled(alone), entries: Vec::new() };
             own.add(kind, id, sealed, uncompressed_length)?;
-            return self.hand_out(kind, own);
+            full.push(self.close(kind, own)?);
+            return Ok(());
         }
         let slot = sort.slot()?;
+        let mut free = None;
         loop {
             let mut open = lock(slot);
             match open.as_mut() {
                 Some(pack) if pack.fits(sealed.len()) => {
                     pack.add(kind, id, sealed, uncompressed_length)?;
-                    let full = if pack.bytes.len() >= sort.target { open.take() } else { None };
+                    let filled = if pack.bytes.len() >= sort.target { open.take() } else { None };
                     drop(open);
-                    return full.map_or(Ok(()), |full| self.hand_out(kind, full));
+                    return filled.map_or(Ok(()), |filled| self.close(kind, filled).map(|filled| full.push(filled)));
                 }
-                // Handed out before another buffer is asked for, so that buffers come back.
                 Some(_) => {
-                    let full = open.take();
+                    let filled = open.take();
                     drop(open);
-                    full.map_or(Ok(()), |full| self.hand_out(kind, full))?;
+                    filled.map_or(Ok(()), |filled| self.close(kind, filled).map(|filled| full.push(filled)))?;
                 }
-                None => *open = Some(Open { bytes: sort.pool.take()?, entries: Vec::new() }),
+                None => match free.take() {
+                    Some(bytes) => *open = Some(Open { bytes, entries: Vec::new() }),
+                    None => {
+                        // Whoever waits for a buffer holds neither a lock nor a full pack, so that buffers come back.
+                        drop(open);
+                        free = sort.pool.try_take()?;
+                        if free.is_none() {
+                            self.hand_out_all(full)?;
+                            free = Some(sort.pool.take()?);
+                        }
+                    }
+                },
             }
         }
     }
 
-    fn hand_out(&self, kind: BlobKind, mut full: Open) -> Result<()> {
-        header::write(self.key, &full.entries, &mut full.bytes)?;
-        let pack = sha256(&full.bytes);
+    fn close(&self, kind: BlobKind, mut filled: Open) -> Result<Full> {
+        header::write(self.key, &filled.entries, &mut filled.bytes)?;
+        Ok(Full { kind, entries: filled.entries, bytes: filled.bytes })
+    }
+
+    /// Hands out a pack; `pack` is the hash of its bytes.
+    pub fn hand_out(&self, full: Full, pack: Id) -> Result<()> {
         self.ledger.saving(PackContents { pack, entries: full.entries });
-        self.core.emit(Event::PackReady { pack, kind, data: full.bytes })
+        self.core.emit(Event::PackReady { pack, kind: full.kind, data: full.bytes })
+    }
+
+    /// Hashes full packs one by one and hands them out.
+    pub fn hand_out_all(&self, full: &mut Vec<Full>) -> Result<()> {
+        full.drain(..).try_for_each(|full| {
+            let pack = sha256(&full.bytes);
+            self.hand_out(full, pack)
+        })
     }
 
     /// Hands out what is left, in as few packs as it fits into. Not while another thread adds.
     pub fn flush(&self) -> Result<()> {
+        let mut full = Vec::new();
         for sort in [&self.data, &self.tree] {
             let mut last: Option<Open> = None;
             for slot in &sort.open {
@@ -135,14 +182,14 @@ impl<'a> Packers<'a> {
                         into.absorb(&open)?;
                     }
                     _ => {
-                        if let Some(full) = last.replace(open) {
-                            self.hand_out(sort.kind, full)?;
+                        if let Some(other) = last.replace(open) {
+                            full.push(self.close(sort.kind, other)?);
                         }
                     }
                 }
             }
-            last.map_or(Ok(()), |full| self.hand_out(sort.kind, full))?;
+            last.map_or(Ok(()), |last| self.close(sort.kind, last).map(|last| full.push(last)))?;
         }
-        Ok(())
+        self.hand_out_all(&mut full)
     }
 }

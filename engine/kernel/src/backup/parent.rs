@@ -1,22 +1,21 @@
 //! The parent snapshot's trees, read along with the walk.
 
-use crate::blob::Opener;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::node::{Node, NodeKind};
-use crate::pack::BlobKind;
-use crate::run::Source;
+use crate::run::Core;
 use crate::tree::TreeReader;
+use crate::trees::TreeLoader;
 
 /// The bytes of a parent's tree. One that can't be read is told, and the walk goes on without it: a parent only saves work.
-pub fn load(source: Source<'_>, opener: &mut Opener, tree: Option<Id>, path: &[u8]) -> Result<Option<Vec<u8>>> {
+pub fn load(core: &Core, loader: &mut TreeLoader<'_>, tree: Option<Id>, path: &[u8]) -> Result<Option<Vec<u8>>> {
     let Some(id) = tree else { return Ok(None) };
-    match source.load(BlobKind::Tree, id, opener) {
+    match loader.load(&id) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error @ (Error::Damaged(_) | Error::Refused(_))) => {
             let message =
                 format!("the parent snapshot's folder can't be read, so everything in it is read again: {error}");
-            source.core.item_error(path, "parent", message, true)?;
+            core.item_error(path, "parent", message, true)?;
             Ok(None)
         }
         Err(other) => Err(other),

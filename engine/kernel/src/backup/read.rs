@@ -20,6 +20,8 @@ use crate::run::{Pooled, Progress};
 
 /// A buffer's size: the longest chunk and what may be read beyond its cut.
 pub const BUFFER: usize = MAX_SIZE + (2 << 20);
+/// What a buffer mostly needs: chunks longer than this are rare.
+pub const KEPT: usize = 4 << 20;
 /// How much is read at a time.
 const STEP: usize = 1 << 20;
 /// A batch with so many chunks is handed on though its buffer has room.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::ledger::Ledger;
-use super::packer::Packers;
+use super::packer::{Full, Packers};
 use crate::blob::{self, Opener};
 use crate::codec::Compressor;
 use crate::error::{Error, Result};
@@ -40,7 +40,16 @@ pub struct Scratch {
     compressed: Vec<u8>,
     opener: Opener,
     spare: Vec<[Vec<u8>; 2]>,
+    /// The bytes that `spare` holds.
+    spared: usize,
+    /// Packs that this thread filled and nobody hashed yet.
+    pub full: Vec<Full>,
 }
+
+/// So many bytes of buffers are kept to be used again.
+const SPARED: usize = 4 << 20;
+/// Longer buffers are needed too seldom to be kept.
+const LONG: usize = 4 << 20;
 
 /// A sealed blob on its way into a pack.
 pub struct Sealed {
@@ -59,6 +68,10 @@ impl Sealed {
     }
 }
 
+fn held(buffers: &[Vec<u8>; 2]) -> usize {
+    buffers.iter().map(Vec::capacity).sum()
+}
+
 fn distrust(error: Error) -> Error {
     match error {
         Error::Damaged(why) => Error::Damaged(format!(
@@ -75,6 +88,8 @@ impl Saver<'_> {
             compressed: Vec::new(),
             opener: Opener::new()?,
             spare: Vec::new(),
+            spared: 0,
+            full: Vec::new(),
         })
     }
 
@@ -117,7 +132,7 @@ impl Saver<'_> {
         }
         let (stored, length) = if packed { (&compressed[..], plain.len()) } else { (plain, 0) };
         let sealed = self.seal_stored(scratch, kind, id, stored, length, plain.len());
-        scratch.compressed = compressed;
+        scratch.compressed = if compressed.capacity() > LONG { Vec::new() } else { compressed };
         sealed
     }
 
@@ -139,7 +154,9 @@ impl Saver<'_> {
         if self.dry_run {
             return Ok(None);
         }
-        let [mut bytes, mut opened] = scratch.spare.pop().unwrap_or_default();
+        let buffers = scratch.spare.pop().unwrap_or_default();
+        scratch.spared -= held(&buffers);
+        let [mut bytes, mut opened] = buffers;
         self.key.seal_to(stored, &mut bytes)?;
         if self.verify {
             scratch.opener.decode(self.key, &bytes, &id, uncompressed_length, &mut opened).map_err(distrust)?;
@@ -150,19 +167,23 @@ impl Saver<'_> {
 
     fn hash_and_pack(&self, scratch: &mut Scratch, sealed: Sealed) -> Result<()> {
         let found = sealed.opened().map(sha256);
-        self.pack(scratch, sealed, found)
+        self.pack(scratch, sealed, found)?;
+        self.packers.hand_out_all(&mut scratch.full)
     }
 
-    /// Packs a sealed blob; `found` is the hash of what it opened to, which must be its id.
+    /// Packs a sealed blob; `found` is the hash of what it opened to, which must be its id. A pack that this fills waits in the
+    /// scratch to be hashed and handed out.
     pub fn pack(&self, scratch: &mut Scratch, sealed: Sealed, found: Option<Id>) -> Result<()> {
         if self.verify {
             let found = found.ok_or_else(|| Error::system("a sealed blob was not verified, which is a bug"))?;
             blob::check(&sealed.id, &found).map_err(distrust)?;
         }
-        self.packers.add(sealed.kind, sealed.id, &sealed.bytes, sealed.uncompressed_length)?;
-        // A batch is a few large blobs or many small ones: large buffers must not gather under small blobs.
-        if scratch.spare.len() < 4 || sealed.bytes.capacity() <= 16 << 10 {
-            scratch.spare.push([sealed.bytes, sealed.opened.unwrap_or_default()]);
+        self.packers.add(sealed.kind, sealed.id, &sealed.bytes, sealed.uncompressed_length, &mut scratch.full)?;
+        let buffers = [sealed.bytes, sealed.opened.unwrap_or_default()];
+        let held = scratch.spared + held(&buffers);
+        if held <= SPARED {
+            scratch.spared = held;
+            scratch.spare.push(buffers);
         }
         Ok(())
     }

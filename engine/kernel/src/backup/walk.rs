@@ -11,13 +11,13 @@ use super::completion::Assembly;
 use super::parent::{self, Cursor};
 use super::read::FileJob;
 use super::targets::{self, Branch};
-use crate::blob::Opener;
 use crate::error::{Error, Result};
 use crate::fs::xattrs::Of;
 use crate::fs::{directory, metadata};
 use crate::node::{Node, NodeKind};
 use crate::pack::BlobKind;
 use crate::run::Progress;
+use crate::trees::TreeLoader;
 
 /// What the tree is made of, in its order.
 pub enum Step {
@@ -37,7 +37,8 @@ pub const STACK: usize = 256 << 20;
 
 pub struct Walk<'a> {
     shared: &'a Shared<'a>,
-    opener: Opener,
+    /// Of the parent snapshot.
+    trees: TreeLoader<'a>,
     /// Where the walk is: in the file system (absolute), and in the snapshot.
     path: Vec<u8>,
     inside: Vec<u8>,
@@ -60,7 +61,7 @@ impl<'a> Walk<'a> {
     pub fn new(shared: &'a Shared<'a>) -> Result<Self> {
         Ok(Self {
             shared,
-            opener: Opener::new()?,
+            trees: TreeLoader::new(shared.core, shared.key, shared.index)?,
             path: Vec::new(),
             inside: Vec::new(),
             depth: 0,
@@ -71,7 +72,7 @@ impl<'a> Walk<'a> {
     }
 
     pub fn run(mut self, root: &Branch) -> Result<()> {
-        let tree = parent::load(self.shared.source(), &mut self.opener, self.shared.options.parent, b"/")?;
+        let tree = parent::load(self.shared.core, &mut self.trees, self.shared.options.parent, b"/")?;
         self.branches(root, Cursor::new(tree.as_deref()))?;
         self.shared.core.progress().scan_finished.store(true, std::sync::atomic::Ordering::Relaxed);
         self.shared.files.finish();
@@ -131,8 +132,7 @@ impl<'a> Walk<'a> {
         for unread in metadata::add_xattrs(&mut node, &Of::entry(&folder, b".")).into_iter().filter(|u| !u.denied) {
             self.problem("xattr", unread.why, !unread.all)?;
         }
-        let tree =
-            parent::load(self.shared.source(), &mut self.opener, parent::subtree(previous.as_ref()), &self.path)?;
+        let tree = parent::load(self.shared.core, &mut self.trees, parent::subtree(previous.as_ref()), &self.path)?;
         self.step(Step::Enter { node: Box::new(node), previous: previous.map(Arc::new), path: self.inside() })?;
         self.branches(branch, Cursor::new(tree.as_deref()))?;
         self.step(Step::Leave)
@@ -237,8 +237,7 @@ impl<'a> Walk<'a> {
         let mut node = self.shared.describer.node(as_name, &stat, previous.as_ref());
         self.xattrs(&mut node, &Of::Open(folder.as_fd()))?;
         let tagged = self.tagged(&folder)?;
-        let tree =
-            parent::load(self.shared.source(), &mut self.opener, parent::subtree(previous.as_ref()), &self.path)?;
+        let tree = parent::load(self.shared.core, &mut self.trees, parent::subtree(previous.as_ref()), &self.path)?;
         let mut parents = Cursor::new(tree.as_deref());
         self.step(Step::Enter { node: Box::new(node), previous: previous.map(Arc::new), path: self.inside() })?;
         let (folder, device) = (Arc::new(folder), device(&stat));

@@ -44,6 +44,8 @@ struct Pack {
     ranges: Vec<(u32, u32)>,
     /// Numbers in `files`.
     files: Vec<u32>,
+    /// What its file must have: all blobs and the header.
+    size: u64,
 }
 
 impl Inner {
@@ -53,7 +55,7 @@ impl Inner {
         }
         let number = u32::try_from(self.packs.len()).ok().filter(|n| *n <= Store::MAX_PACK);
         let number = number.ok_or_else(|| Error::system("the index has more packs than this program can hold"))?;
-        self.packs.push(Pack { id, ranges: Vec::new(), files: Vec::new() });
+        self.packs.push(Pack { id, ranges: Vec::new(), files: Vec::new(), size: header::EMPTY_SIZE as u64 });
         self.numbers.insert(id, number);
         Ok(number)
     }
@@ -61,11 +63,13 @@ impl Inner {
     fn add_pack(&mut self, contents: &PackContents, file: Option<u32>) -> Result<()> {
         let number = self.pack_number(contents.pack)?;
         let start = self.store.len();
+        let pack = &mut self.packs[number as usize];
         for entry in &contents.entries {
-            self.store.add(number, entry)?;
+            if self.store.add(number, entry)? {
+                pack.size += u64::from(entry.length) + entry.header_size() as u64;
+            }
         }
         let end = self.store.len();
-        let pack = &mut self.packs[number as usize];
         if end > start {
             pack.ranges.push((start, end));
         }
@@ -167,11 +171,7 @@ impl Index {
 
     /// The size that the pack's file must have; None for an unknown pack.
     pub fn pack_size(&self, pack: &Id) -> Option<u64> {
-        let inner = self.read();
-        let pack = inner.pack(pack)?;
-        let entries: Vec<Entry> = inner.entries(pack).collect();
-        let blobs: u64 = entries.iter().map(|e| u64::from(e.length)).sum();
-        Some(blobs + header::sealed_size(entries.iter()) as u64)
+        self.read().pack(pack).map(|pack| pack.size)
     }
 
     /// The index files that name the pack, in the order in which they were added.

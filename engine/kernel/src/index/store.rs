@@ -62,8 +62,8 @@ impl Store {
         &self.blocks[number as usize / BLOCK][number as usize % BLOCK]
     }
 
-    /// Adds a place unless it is known exactly so.
-    pub fn add(&mut self, pack: u32, entry: &Entry) -> Result<()> {
+    /// Adds a place; false where it is known exactly so.
+    pub fn add(&mut self, pack: u32, entry: &Entry) -> Result<bool> {
         let kind = u32::from(entry.kind == BlobKind::Tree);
         let stored = Stored {
             id: entry.id,
@@ -74,7 +74,7 @@ impl Store {
         };
         let known = self.find(entry.kind, &entry.id).any(|s| s.pack() == pack && s.entry() == *entry);
         if known {
-            return Ok(());
+            return Ok(false);
         }
         let number = self.len();
         if number == u32::MAX {
@@ -89,7 +89,7 @@ impl Store {
         }
         let blocks = &self.blocks;
         self.table.insert_unique(hash, number, |n| blocks[*n as usize / BLOCK][*n as usize % BLOCK].id.prefix());
-        Ok(())
+        Ok(true)
     }
 
     pub fn find_numbers(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = u32> {

@@ -27,7 +27,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn size_in_header(&self) -> usize {
+    /// How many bytes it takes in a pack's header.
+    pub fn header_size(&self) -> usize {
         if self.uncompressed_length == 0 { RAW_ENTRY } else { COMPRESSED_ENTRY }
     }
 
@@ -43,7 +44,7 @@ impl Entry {
 
 /// How many bytes a pack's end takes for these entries: the sealed header and the length field.
 pub fn sealed_size<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
-    entries.map(Entry::size_in_header).sum::<usize>() + EMPTY_SIZE
+    entries.map(Entry::header_size).sum::<usize>() + EMPTY_SIZE
 }
 
 /// Whether a pack with `count` entries can't take another one.

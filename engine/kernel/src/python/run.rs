@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::bytes::Bytes;
+use crate::id::Id;
 use crate::run::{Core, Event, Pooled};
 
 /// One running job of the kernel. `next` gives the events; whoever drives it answers each.
@@ -71,8 +72,9 @@ fn give(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
             let data = Py::new(py, PackBuffer(data))?;
             Py::new(py, PackReady { pack: pack.to_string(), kind: kind.as_str(), data })?.into_any()
         }
-        Event::IndexReady { ticket, json } => {
-            Py::new(py, IndexReady { ticket, json: PyBytes::new(py, &json).unbind() })?.into_any()
+        Event::IndexReady { ticket, packs, json } => {
+            let packs = packs.iter().map(Id::to_string).collect();
+            Py::new(py, IndexReady { ticket, packs, json: PyBytes::new(py, &json).unbind() })?.into_any()
         }
         Event::Fetch { ticket, pack, offset, length, kind } => {
             Py::new(py, Fetch { ticket, pack: pack.to_string(), offset, length, kind: kind.as_str() })?.into_any()
@@ -134,10 +136,11 @@ pub struct PackReady {
     data: Py<PackBuffer>,
 }
 
-/// Plaintext JSON of an index file whose packs are all stored. Answer with `index_stored(ticket)`.
+/// Plaintext JSON of an index file, and the packs that it names, which are all stored. Answer with `index_stored(ticket)`.
 #[pyclass(frozen, get_all, module = "lowtide_engine._kernel")]
 pub struct IndexReady {
     ticket: u64,
+    packs: Vec<String>,
     json: Py<PyBytes>,
 }
 

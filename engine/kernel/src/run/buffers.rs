@@ -10,6 +10,7 @@ pub struct Pool {
     state: Mutex<State>,
     freed: Condvar,
     capacity: usize,
+    kept: usize,
 }
 
 struct State {
@@ -20,10 +21,11 @@ struct State {
 }
 
 impl Pool {
-    /// A pool of `count` buffers of `capacity` bytes; each is made when it is first needed.
-    pub fn new(count: usize, capacity: usize) -> Self {
+    /// A pool of `count` buffers of `capacity` bytes; each is made when it is first needed. One that comes back with more than `kept`
+    /// bytes gives the memory of those beyond it back to the system, so that what is seldom needed is seldom there.
+    pub fn new(count: usize, capacity: usize, kept: usize) -> Self {
         let state = State { free: Vec::new(), unmade: count, closed: false };
-        Self { state: Mutex::new(state), freed: Condvar::new(), capacity }
+        Self { state: Mutex::new(state), freed: Condvar::new(), capacity, kept }
     }
 
     pub fn capacity(&self) -> usize {
@@ -37,16 +39,31 @@ impl Pool {
             if state.closed {
                 return Err(Error::Cancelled);
             }
-            if let Some(bytes) = state.free.pop() {
-                return Ok(Pooled { bytes, home: Some(Arc::clone(self)) });
-            }
-            if state.unmade > 0 {
-                state.unmade -= 1;
-                drop(state);
-                return Ok(Pooled { bytes: Vec::with_capacity(self.capacity), home: Some(Arc::clone(self)) });
+            if let Some(pooled) = self.lend(&mut state) {
+                return Ok(pooled);
             }
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl Pool {
+    /// A buffer if there is a free one now.
+    pub fn try_take(self: &Arc<Self>) -> Result<Option<Pooled>> {
+        let mut state = lock(&self.state);
+        if state.closed { Err(Error::Cancelled) } else { Ok(self.lend(&mut state)) }
+    }
+
+    fn lend(self: &Arc<Self>, state: &mut State) -> Option<Pooled> {
+        let mut bytes = match state.free.pop() {
+            Some(bytes) => bytes,
+            None => {
+                state.unmade = state.unmade.checked_sub(1)?;
+                Vec::new()
+            }
+        };
+        bytes.reserve_exact(self.capacity);
+        Some(Pooled { bytes, home: Some(Arc::clone(self)) })
     }
 }
 
@@ -91,7 +108,11 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         let Some(home) = self.home.take() else { return };
         let mut bytes = std::mem::take(&mut self.bytes);
+        let used = bytes.len();
         bytes.clear();
+        if used > home.kept {
+            bytes.shrink_to(home.kept);
+        }
         let mut state = lock(&home.state);
         if !state.closed {
             state.free.push(bytes);
@@ -107,18 +128,29 @@ mod tests {
 
     #[test]
     fn buffers_come_back_empty_and_keep_their_memory() {
-        let pool = Arc::new(Pool::new(1, 100));
+        let pool = Arc::new(Pool::new(1, 100, 60));
         let mut one = pool.take().unwrap();
         one.extend_from_slice(&[1; 50]);
         let address = one.as_ptr();
         drop(one);
         let again = pool.take().unwrap();
         assert_eq!((again.as_ptr(), again.len(), again.capacity()), (address, 0, 100));
+        assert!(pool.try_take().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_beyond_the_kept_part_goes_and_comes_again() {
+        let pool = Arc::new(Pool::new(1, 100, 60));
+        let mut one = pool.take().unwrap();
+        one.extend_from_slice(&[1; 61]);
+        drop(one);
+        assert_eq!(lock(&pool.state).free[0].capacity(), 60);
+        assert_eq!(pool.try_take().unwrap().unwrap().capacity(), 100);
     }
 
     #[test]
     fn takes_wait_for_a_free_one_or_the_end() {
-        let pool = Arc::new(Pool::new(1, 10));
+        let pool = Arc::new(Pool::new(1, 10, 10));
         let one = pool.take().unwrap();
         std::thread::scope(|s| {
             let waiter = s.spawn(|| pool.take().map(|b| b.capacity()));

@@ -8,7 +8,7 @@ pub enum Event {
     /// A finished pack, to be stored.
     PackReady { pack: Id, kind: BlobKind, data: Pooled },
     /// Plaintext JSON of an index file whose packs are all stored.
-    IndexReady { ticket: u64, json: Vec<u8> },
+    IndexReady { ticket: u64, packs: Vec<Id>, json: Vec<u8> },
     /// A piece of a pack is needed. Emitted by `Core::fetch` only.
     Fetch { ticket: u64, pack: Id, offset: u32, length: u32, kind: BlobKind },
     /// One file or folder could not be read or written; `notice` where that is no failure.

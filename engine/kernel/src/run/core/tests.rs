@@ -60,7 +60,7 @@ fn questions_are_answered_from_other_threads() {
 #[test]
 fn cancel_wakes_every_kind_of_wait() {
     let core = start("test", |core| {
-        let pool = core.pool(1, 10);
+        let pool = core.pool(1, 10, 10);
         let held = pool.take()?;
         let queue = core.queue::<u8>(1);
         queue.push(1)?;
