@@ -19,7 +19,7 @@ help:
 	@echo 'make test    all tests, on the same Kubernetes (first time: about 60 minutes, then about 30)'
 	@echo 'make unit    the tests that need neither Kubernetes nor a foreign program (about 2 minutes)'
 	@echo 'make check   formatting, lint, types, layers, generated files (about 1 minute)'
-	@echo 'make bench   speed and memory, as a table'
+	@echo 'make bench   speed and memory beside other programs, as a table (hours; BENCH_ARGS="engine --cases small" is a part)'
 	@echo 'make down    stop the Kubernetes of the tests and leave nothing behind'
 
 .PHONY: tools
@@ -76,7 +76,7 @@ check: setup
 
 .PHONY: bench
 bench: setup
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 .PHONY: down
 down:
