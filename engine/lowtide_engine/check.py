@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +24,8 @@ from lowtide_engine.subset import Subset
 from lowtide_engine.transfer import Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
-    from lowtide_engine.repository import LockedRepository
+    from lowtide_engine._kernel import BlobKind
+    from lowtide_engine.repository import LockedRepository, Snapshot
 
 READERS = 2
 
@@ -64,16 +65,22 @@ def check(
     *,
     read_data: Subset | None = None,
     check_unused: bool = False,
+    choose: Callable[[list[Snapshot]], list[Snapshot]] | None = None,
 ) -> CheckReport:
     """Check the whole repository. `read_data` says which packs are read and verified, None for none; `check_unused`
-    makes blobs that nothing names a problem. Raises a StorageError where the storage is out of reach."""
+    makes blobs that nothing names a problem. With `choose` only the trees of the snapshots that it gives are looked
+    through, and of the packs only those are read that hold what they need; indexes and packs are compared all the same.
+    Raises a StorageError where the storage is out of reach.
+    """
     report = CheckReport()
     listening = _Listening(reporter, report)
     snapshots = locked.snapshots(
         on_damaged=lambda name, error: listening.problem("SnapshotDamaged", f"snapshot {name[:8]}: {error.message}")
     )
+    listed = len(snapshots) + report.problems
+    if choose is not None:
+        snapshots = choose(snapshots)
     report.snapshots = len(snapshots)
-    listed = report.snapshots + report.problems
     indexed = _load_index(locked, listening, report, stop)
     present = {entry.name: entry.size for entry in locked.repository.storage.list(FileKind.DATA)}
     packs = _compare_packs(indexed.index, present, listening, report)
@@ -88,8 +95,15 @@ def check(
     elif check_unused:
         listening.notice("what is unused can't be told while snapshots or trees are damaged")
     if read_data is not None:
+        if choose is not None and report.problems == before:
+            unused = frozenset(run.unused())
+            packs = [(pack, size) for pack, size in packs if _is_needed(indexed.index, pack, unused)]
         _read_packs(indexed, read_data.choose(packs, random.SystemRandom()), listening, report, stop)
     return report
+
+
+def _is_needed(index: Index, pack: str, unused: frozenset[tuple[BlobKind, str]]) -> bool:
+    return any((entry.kind, entry.blob) not in unused for entry in index.pack_entries(pack))
 
 
 def _load_index(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.quick import make_repository
 from tests.conformance.trees import describe, differences, make_full_tree, make_plain_tree
 
 pytestmark = pytest.mark.oracle
@@ -147,3 +148,23 @@ def test_a_flipped_bit_is_found_by_reading(lowtide: Lowtide, tmp_path: Path, pla
 
     assert ran.summary()["broken_packs"] == [largest.name]
     assert largest.name in ran.err
+
+
+def test_only_what_some_snapshots_need_is_checked(lowtide: Lowtide, restic: Restic, tmp_path: Path, place: str) -> None:
+    make_repository(place)
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(os.urandom(100_000))
+        lowtide.backup(tmp_path / name, "--host", name)
+    large = [path for path in (Path(place) / "data").glob("*/*") if path.stat().st_size > 90_000]
+    damaged = max(large, key=lambda path: path.stat().st_mtime_ns)
+    damaged.chmod(0o600)
+    data = bytearray(damaged.read_bytes())
+    data[50] ^= 1
+    damaged.write_bytes(data)
+
+    for actor in (restic, lowtide):
+        actor.run("check", "--read-data", "--host", "one")
+        actor.run("check", "--read-data", "--host", "two", code=1)
+        actor.run("check", "--read-data", "latest", code=1)
+    for arguments in (["--check-unused", "latest"], ["abcdef"], ["--host", "none"]):
+        lowtide.run("check", *arguments, code=1)
