@@ -30,8 +30,8 @@ SHORT_READS = 3
 class Retrying:
     """A `Storage` that repeats what failed retryably until it works or `give_up_after` seconds have passed.
 
-    It makes no more calls at once than the storage's `connections`. Those for locks come on top: a refresh must not
-    wait for packs.
+    It makes no more calls at once than the storage's `connections`. Those for locks, and saves of anything but packs,
+    come on top: a refresh must not wait for packs, nor must the index that an interrupted backup leaves.
 
     A save or delete whose reply was lost is settled by looking: the name is the hash of the content, so a file of the
     right size under the name is the file. (The config has no such name; it is read back.)
@@ -76,7 +76,7 @@ class Retrying:
                     raise
                 _log.info("%s was stored although its reply was lost: %s", file, error.message)
 
-        self._repeat(f"save {file}", attempt, file.kind)
+        self._repeat(f"save {file}", attempt, file.kind, on_top=file.kind is not FileKind.DATA)
 
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
         return self._repeat(f"load {file}", lambda: self._inner.load(file, offset, length), file.kind)
@@ -114,8 +114,9 @@ class Retrying:
         except StorageError:
             return False
 
-    def _repeat(self, doing: str, call: Callable[[], _T], kind: FileKind | None = None) -> _T:
-        slot: AbstractContextManager[object] = nullcontext() if kind is FileKind.LOCK else self._slots
+    def _repeat(self, doing: str, call: Callable[[], _T], kind: FileKind | None = None, *, on_top: bool = False) -> _T:
+        on_top = on_top or kind is FileKind.LOCK
+        slot: AbstractContextManager[object] = nullcontext() if on_top else self._slots
         pause = FIRST_PAUSE
         first_failure: float | None = None
         short = 0

@@ -31,7 +31,7 @@ def test_folders_come_before_what_they_hold() -> None:
     indexed: Any = Indexed(made)
 
     assert [path for path, _ in walk(indexed, root)] == [b"/a", b"/a/x", b"/b", b"/c", b"/c/x"]
-    assert [path for path, _ in walk(indexed, root, b"/p", deep=False)] == [b"/p/a", b"/p/b", b"/p/c"]
+    assert [path for path, _ in walk(indexed, root, b"/p", enter=lambda _: False)] == [b"/p/a", b"/p/b", b"/p/c"]
 
 
 def test_folders_deeper_than_the_interpreters_stack() -> None:

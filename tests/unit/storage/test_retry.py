@@ -174,8 +174,8 @@ def test_who_is_asked_to_stop_doesnt_wait(world: World) -> None:
     assert world.faulty.calls["save"] == 1
 
 
-def test_no_more_calls_at_once_than_connections_but_for_locks() -> None:
-    """Two saves hold both connections: a third waits for one of them, and a lock is refreshed at once."""
+def test_no_more_calls_at_once_than_connections_but_for_locks_and_indexes() -> None:
+    """Two saves hold both connections: a third waits for one of them; a lock and an index are stored at once."""
     memory = MemoryStorage()
     faulty, clock = FaultyStorage(memory), FakeClock()
     storage = Retrying(faulty, clock)
@@ -198,9 +198,10 @@ def test_no_more_calls_at_once_than_connections_but_for_locks() -> None:
         saves = [pool.submit(save, number) for number in range(3)]
         assert entered.acquire(timeout=60)
         assert entered.acquire(timeout=60)
-        lock = File(FileKind.LOCK, "ab" * 32)
-        storage.save(lock, b"lock")
-        assert memory.load(lock) == b"lock"
+        for kind in (FileKind.LOCK, FileKind.INDEX):
+            small = File(kind, "ab" * 32)
+            storage.save(small, b"small")
+            assert memory.load(small) == b"small"
         assert not entered.acquire(timeout=0.05)
         go.set()
         for done in saves:
