@@ -219,6 +219,10 @@ class Backup(Run):
     A blob is absent, pending or stored: `pack_stored` says that the storage's save returned. Summary keys: files_new,
     files_changed, files_unmodified, dirs_new, dirs_changed, dirs_unmodified, data_blobs, tree_blobs, data_added,
     data_added_packed, total_files_processed, total_bytes_processed, errors.
+
+    `stream`, in the place of targets, is one file that is read from a descriptor to its end: its path in the snapshot, the
+    descriptor (the kernel takes a copy), and the time in seconds and nanoseconds that it and the folders above it get. A read that
+    fails ends the run; whether the stream was whole is for the caller to know, before a snapshot is made of the root.
     """
 
     def __init__(
@@ -229,6 +233,7 @@ class Backup(Run):
         polynomial: int,
         version: int,
         targets: Sequence[bytes],
+        stream: tuple[bytes, int, tuple[int, int]] | None = None,
         parent: str | None = None,
         excludes: Sequence[bytes] = (),
         iexcludes: Sequence[bytes] = (),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ from lowtide_engine.repository.go_text import Instant
 from lowtide_engine.repository.keys import own_username
 from lowtide_engine.repository.snapshot import Snapshot, choose_parent, find, summary
 from lowtide_engine.standing import PARTIAL_TAG, owner_tags, program_version
+from lowtide_engine.stream import OpenStream, StreamEmpty, StreamSource
 from lowtide_engine.transfer import Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ class BackupRequest:
     """What is to be backed up, and how. Targets and patterns are raw bytes; sizes in bytes.
 
     `owner` are the reserved tags that say whose the snapshot is; a parent must have them too, but for the run. `parent`
-    is an id or its beginning, `group_by` says among which snapshots a parent is looked for otherwise.
+    is an id or its beginning, `group_by` says among which snapshots a parent is looked for otherwise. `stream` becomes
+    one file of the snapshot, whose path is the one target; nothing on the disk is read then.
     """
 
     targets: Sequence[bytes]
     host: str
+    stream: StreamSource | None = None
     time: datetime | None = None
     tags: Sequence[str] = ()
     owner: Mapping[str, str] = field(default_factory=dict)
@@ -93,25 +97,26 @@ class BackupReport:
 def back_up(
     locked: LockedRepository, request: BackupRequest, reporter: Reporter, stop: threading.Event
 ) -> BackupReport:
-    """Back up under a shared lock that was taken before. Raises SourceMissing, SourceEmpty, Interrupted, or what the
-    repository raises; no snapshot is written then."""
+    """Back up under a shared lock that was taken before. Raises SourceMissing, SourceEmpty, StreamFailed, StreamEmpty,
+    Interrupted, or what the repository raises; no snapshot is written then."""
     from lowtide_engine._kernel import Backup
 
     start = Instant.at(time.time()) if request.time is None else Instant.of(request.time)
-    targets = _existing(request.targets, reporter)
+    targets = _existing(request.targets, reporter) if request.stream is None else request.targets
     missing = len(request.targets) - len(targets)
     parent = _parent(locked.snapshots(), request, start)
     if parent is not None:
         reporter.notice(f"using parent snapshot {parent.short_id}")
     indexed = locked.load_index()
     config = locked.repository.config
-    with told_as_engine_error():
+    with told_as_engine_error(), _opened(request, stop) as stream:
         run = Backup(
             locked.repository.kernel_key,
             indexed.index,
             polynomial=config.chunker_polynomial,
             version=config.version,
-            targets=targets,
+            targets=targets if stream is None else (),
+            stream=None if stream is None else (targets[0], stream.descriptor, (start.seconds, start.nanoseconds)),
             parent=parent.tree if parent is not None else None,
             excludes=request.excludes,
             iexcludes=request.iexcludes,
@@ -132,6 +137,10 @@ def back_up(
             readers=request.readers,
         )
         finished = Transfer(run, indexed, reporter, stop).drive()
+        if stream is not None:
+            stream.conclude()
+            if not finished.summary["total_bytes_processed"]:
+                raise StreamEmpty("the stream ended without a single byte")
     errors = finished.summary["errors"] + missing
     if request.refuse_empty and not finished.summary["total_files_processed"]:
         where = ", ".join(shown(target) for target in request.targets)
@@ -157,6 +166,15 @@ def back_up(
         summary=counts,
     )
     return BackupReport(indexed.save_snapshot(snapshot), parent, counts, errors, unchanged)
+
+
+@contextmanager
+def _opened(request: BackupRequest, stop: threading.Event) -> Iterator[OpenStream | None]:
+    if request.stream is None:
+        yield None
+        return
+    with request.stream.opened(stop) as stream:
+        yield stream
 
 
 def _existing(targets: Sequence[bytes], reporter: Reporter) -> list[bytes]:

@@ -15,7 +15,8 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import environment_host, human_duration, human_size
 from lowtide_engine.cli.selecting import owner_options, taken
 from lowtide_engine.cli.session import Session
-from lowtide_engine.cli.targets import gather_targets, target_options
+from lowtide_engine.cli.streams import SOURCES, gather_stream, stream_options
+from lowtide_engine.cli.targets import LISTS, gather_targets, target_options
 from lowtide_engine.cli.values import SIZE, TAGS, TIME, refuse_reserved
 from lowtide_engine.contract import Outcome, Result
 
@@ -30,6 +31,7 @@ wrong, 130 if a signal stopped it."""
 @click.command(cls=Command, epilog=EPILOG)
 @click.argument("targets", nargs=-1, metavar="[FILE|FOLDER…]", type=click.Path())
 @target_options
+@stream_options
 @click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]", help="Tag for the new snapshot.")
 @click.option("-H", "--host", metavar="NAME", help="Host of the snapshot (default: $RESTIC_HOST, else this machine's).")
 @owner_options
@@ -77,7 +79,7 @@ wrong, 130 if a signal stopped it."""
 )
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> Result:
-    """Store files and folders as a new snapshot.
+    """Store files and folders, or a stream, as a new snapshot.
 
     What is stored already is not stored again. Tags that start with lowtide: are set by --cluster, --namespace,
     --policy, --run and --claim only.
@@ -98,7 +100,7 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
 
 
 def _request(session: Session, given: dict[str, Any]) -> BackupRequest:
-    if not any(given[name] for name in ("targets", "files_from", "files_from_verbatim", "files_from_raw")):
+    if not any(given[name] for name in ("targets", *LISTS, *SOURCES)):
         raise click.UsageError("say what is to be backed up: files or folders, or lists of them by --files-from")
     tags = refuse_reserved([tag for tags in given["tags"] for tag in tags])
     from lowtide_engine.backup import BackupRequest
@@ -108,21 +110,29 @@ def _request(session: Session, given: dict[str, Any]) -> BackupRequest:
     moment: datetime | None = given["moment"]
     excludes = gather_patterns(given["excludes"], given["exclude_files"], environment)
     iexcludes = gather_patterns(given["iexcludes"], given["iexclude_files"], environment)
-    return BackupRequest(
-        targets=gather_targets(
+    stream = gather_stream(given, environment)
+    targets = (
+        [stream.path]
+        if stream is not None
+        else gather_targets(
             given["targets"],
             given["files_from"],
             given["files_from_verbatim"],
             given["files_from_raw"],
             session.output.warn,
-        ),
+        )
+    )
+    return BackupRequest(
+        targets=targets,
+        stream=stream.source if stream is not None else None,
         host=given["host"] or environment_host(environment),
         time=moment,
         tags=tags,
         owner=taken(given),
         parent=given["parent"],
         group_by=[key.strip() for key in given["group_by"].split(",") if key.strip()],
-        force=given["force"],
+        # As in restic: what comes from standard input is compared with nothing.
+        force=given["force"] or given["stdin"],
         excludes=[os.fsencode(pattern) for pattern in excludes],
         iexcludes=[os.fsencode(pattern) for pattern in iexcludes],
         exclude_if_present=[_named_and_headed(text) for text in given["exclude_if_present"]],

@@ -15,6 +15,10 @@ from lowtide_engine.errors import BadInput
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+LISTS = ("files_from", "files_from_verbatim", "files_from_raw")
+"""The parameters of `target_options`."""
+
+
 def target_options(function: _F) -> _F:
     """--files-from, --files-from-verbatim, --files-from-raw, as restic has them."""
     for option in (

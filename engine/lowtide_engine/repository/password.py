@@ -99,10 +99,14 @@ def password_from_command(command: str, environment: Mapping[str, str]) -> Passw
         raise CredentialsMissing(f"the password command can't be split into words: {error}") from None
     if not words:
         raise CredentialsMissing("the password command is empty")
-    scrubbed = {name: value for name, value in environment.items() if name not in _SCRUBBED}
     try:
         done = subprocess.run(
-            words, env=scrubbed, stdout=subprocess.PIPE, check=False, timeout=_COMMAND_TIMEOUT, stdin=subprocess.DEVNULL
+            words,
+            env=scrubbed(environment),
+            stdout=subprocess.PIPE,
+            check=False,
+            timeout=_COMMAND_TIMEOUT,
+            stdin=subprocess.DEVNULL,
         )
     except OSError as error:
         raise CredentialsMissing(f"could not start the password command {words[0]}: {error.strerror}") from error
@@ -112,6 +116,12 @@ def password_from_command(command: str, environment: Mapping[str, str]) -> Passw
     if done.returncode != 0:
         raise CredentialsMissing(f"the password command {words[0]} failed with code {done.returncode}")
     return _checked(Password(done.stdout.strip()), f"the command {words[0]}")
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a command that we start may see of our environment: not the repository's password, nor its storage's
+    keys."""
+    return {name: value for name, value in environment.items() if name not in _SCRUBBED}
 
 
 def _checked(password: Password, source: str) -> Password:

@@ -12,7 +12,9 @@ import os, resource, sys
 from lowtide_engine import _kernel as kernel
 
 key = kernel.Key(os.urandom(32), os.urandom(16), os.urandom(16))
-run = kernel.Backup(key, kernel.Index(), polynomial=0x3DA3358B4DC173, version=2, targets=[b"source"])
+stream = (b"zeros", 0, (0, 0)) if sys.argv[1:] else None
+targets = [] if stream else [b"source"]
+run = kernel.Backup(key, kernel.Index(), polynomial=0x3DA3358B4DC173, version=2, targets=targets, stream=stream)
 while not isinstance(event := run.next(60), kernel.Finished):
     if isinstance(event, kernel.PackReady):
         name = event.pack
@@ -25,8 +27,9 @@ print(event.summary["total_bytes_processed"], peak >> 10)
 """
 
 
-def peak_mebibytes(tmp_path: Path, expected_bytes: int) -> int:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=True)
+def peak_mebibytes(tmp_path: Path, expected_bytes: int, writer: str = "") -> int:
+    command = f"{writer} | {sys.executable} -c '{PROGRAM}' stream" if writer else [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, shell=bool(writer), cwd=tmp_path, capture_output=True, text=True, check=True)
     processed, peak = map(int, done.stdout.split())
     assert processed == expected_bytes
     return peak
@@ -49,3 +52,10 @@ def test_holes_and_a_folder_of_many_files_take_little(tmp_path: Path) -> None:
     for number in range(20_000):
         (tmp_path / "source" / f"file with a name {number}").touch()
     assert peak_mebibytes(tmp_path, 50 << 30) < 150
+
+
+def test_a_stream_of_2_gb_takes_no_more_than_files(tmp_path: Path) -> None:
+    """No byte of it is ever on a disk; every 64 MiB are other bytes, so that packs are made."""
+    block = "head -c 67108864 /dev/urandom > block; for i in $(seq 32); do printf %s $i; tail -c 67108862 block; done"
+    single, double = 9 * (1 + 67108862), 23 * (2 + 67108862)
+    assert peak_mebibytes(tmp_path, single + double, f"({block})") < 400

@@ -25,6 +25,8 @@ MAY_PASS = {
     "LockLost": "somebody else held the repository",
     "StorageFailed": "each instance says it; the plain ones are worth another attempt",
     "RunFailed": "the kernel's: damaged data stays so, but a thread that died for want of memory may not",
+    "StreamEmpty": "a database that was restarting has something to say the next time",
+    "StreamFailed": "a command that could not connect may be able to",
     "RepositoryFailed": "the repository answered with an error of its own",
 }
 

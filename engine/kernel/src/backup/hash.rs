@@ -93,7 +93,7 @@ impl Hasher<'_> {
             let id = if zeros { Some(zeros_id()) } else { ids.next() };
             let id = id.ok_or_else(|| Error::system("a chunk was not hashed, which is a bug"))?;
             self.unverified.extend(self.saver.seal(&mut self.scratch, BlobKind::Data, id, content)?);
-            piece.file.assembly.chunk_done(piece.place, id);
+            piece.file.chunk_done(piece.place, id);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod packer;
 mod parent;
 mod read;
 mod save;
+mod stream;
 mod summary;
 mod targets;
 mod walk;
@@ -22,6 +23,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 pub use ledger::Ledger;
+pub use stream::Stream;
 
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
@@ -56,6 +58,8 @@ pub struct Options {
     pub polynomial: u64,
     pub version: u32,
     pub targets: Vec<Vec<u8>>,
+    /// In the place of targets.
+    pub stream: Option<Stream>,
     pub parent: Option<Id>,
     pub excludes: Vec<Vec<u8>>,
     pub iexcludes: Vec<Vec<u8>>,
@@ -102,6 +106,9 @@ pub fn begin(key: Key, index: Arc<Index>, mut options: Options) -> Result<(Arc<C
     }
     if !(4 << 20..=128 << 20).contains(&options.pack_size) {
         return Err(Error::invalid("the size of packs must be between 4 and 128 MiB"));
+    }
+    if options.stream.is_some() && !options.targets.is_empty() {
+        return Err(Error::invalid("either a stream is backed up, or files and folders are"));
     }
     if options.force {
         options.parent = None;
@@ -185,7 +192,10 @@ fn back_up(
     let (id, summary) = core.scope(|threads| {
         threads.spawn("indexer", || ledger.write_indexes(core))?;
         let result = core.scope(|threads| {
-            threads.spawn_deep("walker", walk::STACK, || walk::Walk::new(&shared)?.run(&root))?;
+            threads.spawn_deep("walker", walk::STACK, || match &options.stream {
+                None => walk::Walk::new(&shared)?.run(&root),
+                Some(stream) => stream.run(&shared),
+            })?;
             threads.spawn("hashers", || {
                 core.scope(|threads| {
                     for _ in 0..workers {

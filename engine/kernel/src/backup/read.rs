@@ -12,7 +12,7 @@ use rustix::io::{Errno, pread};
 
 use super::Shared;
 use super::completion::Assembly;
-use crate::chunker::{MAX_SIZE, MIN_SIZE};
+use crate::chunker::{Chunker, MAX_SIZE, MIN_SIZE};
 use crate::error::{Error, Result};
 use crate::fs::{directory, metadata, xattrs};
 use crate::node::Node;
@@ -29,7 +29,7 @@ const PIECES: usize = 256;
 
 /// A file to be read.
 pub struct FileJob {
-    pub assembly: Assembly,
+    pub assembly: Arc<Assembly>,
     pub folder: Arc<OwnedFd>,
     pub name: Vec<u8>,
     /// The name in the snapshot: another one only for targets.
@@ -48,7 +48,7 @@ pub struct Piece {
     pub start: usize,
     /// Equal to `start` for `MIN_SIZE` zeros, which are nowhere in the buffer.
     pub end: usize,
-    pub file: Arc<FileJob>,
+    pub file: Arc<Assembly>,
     pub place: usize,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn hand_on(&mut self) -> Result<()> {
+    pub fn hand_on(&mut self) -> Result<()> {
         match self.batch.take() {
             Some(batch) if !batch.pieces.is_empty() => self.shared.batches.push(batch),
             _ => Ok(()),
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Starts a file where the buffer has `room` left; gives the place.
-    fn begin(&mut self, room: usize) -> Result<usize> {
+    pub fn begin(&mut self, room: usize) -> Result<usize> {
         if self.batch.as_ref().is_some_and(|b| b.pieces.len() >= PIECES || b.buffer.capacity() - b.buffer.len() < room)
         {
             self.hand_on()?;
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         Ok(self.batch()?.buffer.len())
     }
 
-    fn batch(&mut self) -> Result<&mut Batch> {
+    pub fn batch(&mut self) -> Result<&mut Batch> {
         match &mut self.batch {
             Some(batch) => Ok(batch),
             none => Ok(none.insert(Batch { buffer: self.shared.buffers.take()?, pieces: Vec::new() })),
@@ -219,12 +219,7 @@ impl<'a> Reader<'a> {
             }
             offset += read as u64;
             Progress::add(&shared.core.progress().bytes_done, read as u64);
-            while let Some(length) = shared.chunker.cut(&batch.buffer[start..], seen) {
-                batch.piece(job, start, start + length);
-                start += length;
-                seen = 0;
-            }
-            seen = batch.buffer.len() - start;
+            (start, seen) = batch.cut(&shared.chunker, &job.assembly, start, seen);
             if batch.buffer.capacity() - start < MAX_SIZE && size > offset && start > 0 {
                 start = self.move_on(start)?;
             }
@@ -233,13 +228,13 @@ impl<'a> Reader<'a> {
         let batch = self.batch()?;
         let end = batch.buffer.len();
         if end > start {
-            batch.piece(job, start, end);
+            batch.piece(&job.assembly, start, end);
         }
         Ok(offset)
     }
 
     /// Goes on with an unfinished chunk in a new buffer; gives its start there.
-    fn move_on(&mut self, start: usize) -> Result<usize> {
+    pub fn move_on(&mut self, start: usize) -> Result<usize> {
         let mut next = self.shared.buffers.take()?;
         if let Some(batch) = &mut self.batch {
             next.extend_from_slice(&batch.buffer[start..]);
@@ -278,7 +273,7 @@ impl<'a> Reader<'a> {
                 core.alive()?;
                 *start = self.move_on(*start)?;
             }
-            self.batch()?.piece(job, *start, *start);
+            self.batch()?.piece(&job.assembly, *start, *start);
         }
         let next = chunk + count * MIN_SIZE as u64;
         Progress::add(&core.progress().bytes_done, next - offset);
@@ -287,8 +282,24 @@ impl<'a> Reader<'a> {
 }
 
 impl Batch {
-    fn piece(&mut self, job: &Arc<FileJob>, start: usize, end: usize) {
-        let place = job.assembly.reserve();
-        self.pieces.push(Piece { start, end, file: Arc::clone(job), place });
+    pub fn piece(&mut self, file: &Arc<Assembly>, start: usize, end: usize) {
+        let place = file.reserve();
+        self.pieces.push(Piece { start, end, file: Arc::clone(file), place });
+    }
+
+    /// Cuts what the buffer has from `start` on, of which `seen` bytes were searched before; gives both anew.
+    pub fn cut(
+        &mut self,
+        chunker: &Chunker,
+        file: &Arc<Assembly>,
+        mut start: usize,
+        mut seen: usize,
+    ) -> (usize, usize) {
+        while let Some(length) = chunker.cut(&self.buffer[start..], seen) {
+            self.piece(file, start, start + length);
+            start += length;
+            seen = 0;
+        }
+        (start, self.buffer.len() - start)
     }
 }

@@ -288,7 +288,7 @@ impl<'a> Walk<'a> {
         let number = self.files;
         self.files += 1;
         self.shared.files.push(FileJob {
-            assembly: Assembly::new(number, Arc::clone(&self.shared.completions)),
+            assembly: Arc::new(Assembly::new(number, Arc::clone(&self.shared.completions))),
             folder: Arc::clone(folder),
             name: name.to_vec(),
             as_name: as_name.to_vec(),

@@ -1,5 +1,6 @@
 //! A backup, for Python.
 
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::index::Index;
 use super::run::Run;
 use crate::backup::{self, Compression, Ledger, Options};
 use crate::error::Error;
+use crate::time::Time;
 
 /// Walk, read, cut, deduplicate, compress, seal and pack.
 #[pyclass(frozen, extends = Run, module = "lowtide_engine._kernel")]
@@ -31,6 +33,19 @@ fn compression(word: &str) -> PyResult<Compression> {
     })
 }
 
+/// A stream given by Python: the file's path, the descriptor, and its time in seconds and nanoseconds.
+type StreamArgument = (Bytes, RawFd, (i64, u32));
+
+fn opened((path, descriptor, (seconds, nanoseconds)): StreamArgument) -> PyResult<backup::Stream> {
+    if descriptor < 0 {
+        return Err(Error::invalid(format!("{descriptor} is no file descriptor")).into());
+    }
+    // SAFETY: it is borrowed for this one call, which fails where it isn't open; Python's threads are held off meanwhile.
+    let given = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let own = given.try_clone_to_owned().map_err(|e| Error::invalid(format!("the stream can't be had: {e}")))?;
+    Ok(backup::Stream::new(&path, own, Time::from_unix(seconds, nanoseconds))?)
+}
+
 fn owned(given: Vec<Bytes>) -> Vec<Vec<u8>> {
     given.iter().map(|bytes| bytes.to_vec()).collect()
 }
@@ -40,7 +55,7 @@ impl Backup {
     #[new]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     #[pyo3(signature = (
-        key, index, *, polynomial, version, targets, parent = None, excludes = vec![], iexcludes = vec![],
+        key, index, *, polynomial, version, targets, stream = None, parent = None, excludes = vec![], iexcludes = vec![],
         exclude_if_present = vec![], exclude_caches = false, exclude_larger_than = 0, one_file_system = false,
         force = false, ignore_inode = false, ignore_ctime = false, with_atime = false, omit_names = false,
         compression = "auto", pack_size = 16 << 20, verify = true, dry_run = false, verbose = false, readers = 2,
@@ -52,6 +67,7 @@ impl Backup {
         polynomial: u64,
         version: u32,
         targets: Vec<Bytes>,
+        stream: Option<StreamArgument>,
         parent: Option<IdArgument>,
         excludes: Vec<Bytes>,
         iexcludes: Vec<Bytes>,
@@ -77,6 +93,7 @@ impl Backup {
             polynomial,
             version,
             targets: owned(targets),
+            stream: stream.map(opened).transpose()?,
             parent: parent.map(|id| id.0),
             excludes: owned(excludes),
             iexcludes: owned(iexcludes),
