@@ -50,6 +50,8 @@ class MoverSecurityContext(Model):
     fs_group: Identifier | None = None
     """The group that owns the volume's files. Kubernetes gives the files to it, so only movers that write into a volume
     set it; movers that read one have it as a further group."""
+    se_linux_level: Annotated[str, Field(max_length=253)] | None = None
+    """The SELinux level, such as s0:c123,c456: where nodes enforce SELinux, files of another level can't be read."""
 
 
 class TolerationOperator(StrEnum):

@@ -65,8 +65,8 @@ def pod_context(job: MoverJob) -> dict[str, Any]:
         context["fsGroupChangePolicy"] = "OnRootMismatch"
     if groups:
         context["supplementalGroups"] = sorted(groups)
-    if identity.se_linux_level:
-        context["seLinuxOptions"] = {"level": identity.se_linux_level}
+    if job.claim and (level := wanted.se_linux_level or identity.se_linux_level):
+        context["seLinuxOptions"] = {"level": level}
     return context
 
 

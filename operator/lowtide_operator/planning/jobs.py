@@ -305,15 +305,20 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
     started = running.started or job.meta.created
     told = running.progress
     if told is not None and run.now >= max(started, told.time) + deadlines.no_progress:
-        text = f"The mover reported no progress for {int(deadlines.no_progress.total_seconds())} s."
+        text = f"The mover reported no progress for {int(deadlines.no_progress.total_seconds())} s.{_last_words(told)}"
         return _over(run, record, JobOutcome.FAILED, "NoProgress", text)
     if run.now >= job.meta.created + deadlines.whole:
-        text = f"The mover took longer than {int(deadlines.whole.total_seconds())} s (mover.deadlines.whole)."
+        longer = f"The mover took longer than {int(deadlines.whole.total_seconds())} s (mover.deadlines.whole)."
+        text = f"{longer}{_last_words(told)}"
         return _over(run, record, JobOutcome.FAILED, "TooLong", text)
     if told is not None and task.on_progress is not None:
         task.on_progress(record, told)
     run.look_again(30)
     return record.model_copy(update={"message": None})
+
+
+def _last_words(told: MoverProgress | None) -> str:
+    return f" The last that it said: {told.last_words}" if told is not None and told.last_words else ""
 
 
 def _why_pending(pods: tuple[Pod, ...]) -> str:

@@ -103,7 +103,8 @@ def placement(claim: str, world: World) -> Placement:
 
 
 def consumer_identity(claim: str, world: World) -> MoverSecurityContext:
-    """The user and groups of whoever uses the claim: a running pod, else the template of a workload that names it."""
+    """The user, groups and SELinux level of whoever uses the claim: a running pod, else the template of a workload that
+    names it."""
     pods = [pod for pod in world.pods if claim in pod.claims and not is_ours(pod.meta.labels)]
     for pod in sorted(pods, key=lambda pod: (pod.finished, pod.meta.created, pod.meta.name)):
         return _as_context(pod.identity)
@@ -123,6 +124,7 @@ def as_identity(context: MoverSecurityContext) -> Identity:
         group=context.run_as_group,
         fs_group=context.fs_group,
         supplemental_groups=context.supplemental_groups or (),
+        se_linux_level=context.se_linux_level or "",
     )
 
 
@@ -132,4 +134,5 @@ def _as_context(identity: Identity) -> MoverSecurityContext:
         run_as_group=identity.group,
         fs_group=identity.fs_group,
         supplemental_groups=identity.supplemental_groups or None,
+        se_linux_level=identity.se_linux_level or None,
     )

@@ -141,6 +141,8 @@ class MoverProgress:
     bytes: int | None = None
     total_bytes: int | None = None
     percent: int | None = None
+    last_words: str = ""
+    """The last thing that it said which is no number: at most 200 characters, "" where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,8 @@ class Gatherer:
                 log = await self._cluster.log(namespace, name, MOVER, tail_lines=LOG_LINES, limit_bytes=LOG_BYTES)
             except ClusterError:
                 return name, None
-            return name, parse.mover_progress(log)
+            progress = parse.mover_progress(log)
+            return name, None if progress is None else replace(progress, last_words=parse.last_words(log))
 
         told = await asyncio.gather(*(one(name) for name in running))
         return {name: progress for name, progress in told if progress is not None}

@@ -37,6 +37,7 @@ from lowtide_operator.planning.observed import (
 )
 
 HOSTNAME = "kubernetes.io/hostname"
+LAST_WORDS = 200
 
 
 def meta(body: Manifest) -> Meta:
@@ -212,6 +213,24 @@ def mover_progress(log: str) -> MoverProgress | None:
         if told.get("message_type") == "status":
             return _numbers(newest, told)
     return None if newest is None else MoverProgress(newest)
+
+
+def last_words(log: str) -> str:
+    """The newest line of a mover's log (each after its time) that is for a person, at most LAST_WORDS characters: what
+    it waits for, or what failed, where it says nothing more. Empty where there is none."""
+    for line in reversed(log.splitlines()):
+        text = line.partition(" ")[2].strip()
+        try:
+            told = json.loads(text)
+        except ValueError:
+            told = {"message": text}
+        if not isinstance(told, dict) or told.get("message_type") in ("status", "summary"):
+            continue
+        error = told.get("error")
+        said = told.get("message") or (error.get("message") if isinstance(error, dict) else None)
+        if isinstance(said, str) and said:
+            return said if len(said) <= LAST_WORDS else said[: LAST_WORDS - 1] + "…"
+    return ""
 
 
 def _numbers(time: datetime, status: Mapping[str, Any]) -> MoverProgress:

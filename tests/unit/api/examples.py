@@ -86,6 +86,7 @@ GOOD: dict[str, dict[str, Any]] = {
                     "runAsGroup": 0,
                     "supplementalGroups": [1, 2],
                     "fsGroup": 999,
+                    "seLinuxLevel": "s0:c1,c2",
                 },
                 "nodeSelector": {"kubernetes.io/arch": "amd64"},
                 "tolerations": [
@@ -225,7 +226,9 @@ _LEDGER = QuiesceLedger(
         LedgerEntry(api_version="batch/v1", kind="CronJob", name="db", uid="6e4a", suspend=False),
     ),
 )
-_IDENTITY = MoverSecurityContext(run_as_user=999, run_as_group=0, supplemental_groups=(1, 2), fs_group=999)
+_IDENTITY = MoverSecurityContext(
+    run_as_user=999, run_as_group=0, supplemental_groups=(1, 2), fs_group=999, se_linux_level="s0:c1,c2"
+)
 _JOBS = (
     JobRecord(
         name="lowtide-backup-0123456789-1",

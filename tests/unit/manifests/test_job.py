@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.manifests import mover_job
 from lowtide_operator.manifests.command import container_arguments
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.observed import Identity
+from lowtide_operator.planning.movers import as_identity, consumer_identity
+from lowtide_operator.planning.observed import Identity, Meta, Pod, Uid, World
 from tests.unit.manifests.cases import APP, CASES, INSTALLATION, job
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -158,6 +160,26 @@ def test_a_restore_into_a_new_claim_has_a_group_to_write_with() -> None:
 def test_the_consumers_selinux_level_is_the_movers() -> None:
     case = job(Purpose.BACKUP, "data", identity=replace(APP, se_linux_level="s0:c1,c2"))
     assert pod(case)["securityContext"]["seLinuxOptions"] == {"level": "s0:c1,c2"}
+    own = replace(case, mover=Mover.model_validate({"securityContext": {"seLinuxLevel": "s0:c9"}}))
+    assert pod(own)["securityContext"]["seLinuxOptions"] == {"level": "s0:c9"}
+    assert "seLinuxOptions" not in pod(replace(own, claim="", purpose=Purpose.FORGET))["securityContext"]
+
+
+def test_nothing_of_the_consumers_identity_is_lost_in_the_status() -> None:
+    whole = Identity(user=1000, group=1001, fs_group=2000, supplemental_groups=(3000,), se_linux_level="s0:c1,c2")
+    world = World(
+        "shop",
+        pods=(
+            Pod(
+                meta=Meta("shop", "db-0", Uid("u"), "1", datetime(2026, 1, 1, tzinfo=UTC)),
+                phase="Running",
+                claims=("data",),
+                identity=whole,
+            ),
+        ),
+    )
+    stored = MoverSecurityContext.model_validate(consumer_identity("data", world).to_body())
+    assert as_identity(stored) == whole
 
 
 def test_a_lock_names_its_pod_and_a_secret_can_not_change_that() -> None:

@@ -168,3 +168,17 @@ def test_what_a_mover_could_not_read_is_named_in_the_status() -> None:
     assert failure is not None
     assert failure.reason == "Partial"
     assert "mover.allowPartial" in failure.message
+
+
+def test_a_mover_that_is_given_up_is_quoted_where_people_look() -> None:
+    world = reading(deadlines={"noProgress": "1m"})
+    told = MoverProgress(world.now, files=1, bytes=1, last_words="waiting for s3.example.com")
+    tell(world, told)
+
+    for _ in range(40):
+        look(world, 5)
+
+    failure = status(world).failure
+    assert failure is not None
+    assert failure.reason == "NoProgress"
+    assert failure.message.endswith("The last that it said: waiting for s3.example.com")

@@ -115,6 +115,25 @@ def test_the_end_of_a_movers_log_tells_how_far_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ('{"message_type":"notice","message":"waiting for a lock"}', '{"message_type":"status"}'),
+            "waiting for a lock",
+        ),
+        (('{"message_type":"error","error":{"message":"input/output error"},"item":"/a"}',), "input/output error"),
+        (('{"message_type":"notice","message":"first"}', "plain text"), "plain text"),
+        (("[1]", "3", '{"message":7}', '{"message_type":"status"}', '{"message_type":"summary"}'), ""),
+        (("x" * 500,), "x" * 199 + "…"),
+        ((), ""),
+    ],
+    ids=["a notice", "an error", "no JSON", "nothing for a person", "too long", "an empty log"],
+)
+def test_the_last_words_of_a_mover_are_what_it_said_to_people(lines: tuple[str, ...], expected: str) -> None:
+    assert parse.last_words("".join(f"2026-01-05T02:00:07Z {line}\n" for line in lines)) == expected
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
         pytest.param(
