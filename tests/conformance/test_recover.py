@@ -39,7 +39,8 @@ def forgotten(place: str, restic: Restic, tmp_path: Path) -> list[str]:
 
 def test_restic_recovers_the_same(forgotten: list[str], restic: Restic, lowtide: Lowtide, tmp_path: Path) -> None:
     theirs, ours = twin(restic, lowtide)
-    theirs.run("recover")
+    # restic 0.19.1 takes the roots in a random order, and refuses its own tree where that isn't ascending.
+    assert any(theirs.run("recover", code=None).code == 0 for _ in range(40))
 
     found = ours.run("recover", "--json").summary()
 
