@@ -60,7 +60,7 @@ test: setup
 
 .PHONY: unit
 unit: setup
-	@$(PYTEST) -m 'not cluster and not apiserver and not oracle and not s3 and not sftp and not helm' $(PYTEST_ARGS)
+	@$(PYTEST) -m 'not cluster and not apiserver and not oracle and not s3 and not sftp and not rest and not helm' $(PYTEST_ARGS)
 
 .PHONY: check
 check: setup

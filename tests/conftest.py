@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.rest import RestServer, rest_server
 from tests.s3 import S3Server, s3_server
 from tests.sshd import SshServer, ssh_server
 
@@ -21,4 +22,11 @@ def _s3_server() -> Iterator[S3Server]:
 def _ssh_server() -> Iterator[SshServer]:
     """An SSH server on loopback; each test takes a path of its own."""
     with ssh_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", name="rest_server")
+def _rest_server() -> Iterator[RestServer]:
+    """A REST server on loopback; each test takes a path of its own."""
+    with rest_server() as server:
         yield server

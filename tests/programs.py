@@ -63,6 +63,7 @@ def _snapshotter(name: str) -> Program:
 
 PROGRAMS: dict[str, Program] = {
     "restic": Program("restic", "github.com/restic/restic/cmd/restic"),
+    "rest-server": Program("rest-server", "github.com/restic/rest-server/cmd/rest-server"),
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": _kubernetes("kube-apiserver"),

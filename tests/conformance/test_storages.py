@@ -15,6 +15,7 @@ import pytest
 from lowtide_engine.contract import RESULT_FILE_VARIABLE, decode
 from tests.conformance.actors import Lowtide, Restic
 from tests.conformance.trees import describe, differences, make_plain_tree
+from tests.rest import RestServer, rest_server
 from tests.s3 import S3Server, s3_server
 from tests.sshd import SshServer, ssh_server
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.oracle
 class Served:
     """A repository on a server: where it is, what both programs must know, what is wrong to know."""
 
-    server: S3Server | SshServer
+    server: S3Server | SshServer | RestServer
     place: str
     folder: Path
     environment: dict[str, str]
@@ -56,7 +57,13 @@ def _sftp() -> Iterator[Served]:
         yield Served(server, server.repository("repo"), server.home / "repo", environment, wrong, options)
 
 
-MAKERS: dict[str, Callable[[], Iterator[Served]]] = {"s3": _s3, "sftp": _sftp}
+def _rest() -> Iterator[Served]:
+    with rest_server() as server:
+        wrong = {"RESTIC_REST_PASSWORD": "a wrong secret"}
+        yield Served(server, server.repository("repo"), server.folder / "repo", server.environment, wrong)
+
+
+MAKERS: dict[str, Callable[[], Iterator[Served]]] = {"s3": _s3, "sftp": _sftp, "rest": _rest}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in MAKERS])

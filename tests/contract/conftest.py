@@ -14,6 +14,7 @@ from lowtide_engine.storage.local import LocalStorage
 from lowtide_engine.storage.memory import MemoryStorage
 from lowtide_engine.storage.retry import Retrying
 from tests.fakes import FakeClock, FaultyStorage
+from tests.rest import RestServer
 from tests.s3 import S3Server
 from tests.sshd import SshServer
 
@@ -44,6 +45,14 @@ def _sftp(request: Request, folder: Path) -> Storage:
     return storage.inner
 
 
+def _rest(request: Request, folder: Path) -> Storage:
+    server: RestServer = request.getfixturevalue("rest_server")
+    options = StorageOptions(environment=server.environment)
+    storage = open_storage(server.repository(secrets.token_hex(4)), options, clock=FakeClock())
+    assert isinstance(storage, Retrying)
+    return storage.inner
+
+
 def _retrying(request: Request, folder: Path) -> Storage:
     return Retrying(FaultyStorage(MemoryStorage(), chance=0.2, seed=4), FakeClock())
 
@@ -59,12 +68,13 @@ MAKERS: dict[str, Callable[[Request, Path], Storage]] = {
     "local": _local,
     "s3": _s3,
     "sftp": _sftp,
+    "rest": _rest,
     "retrying": _retrying,
     "cached": _cached,
 }
 
 
-MARKS = {name: getattr(pytest.mark, name) for name in ("s3", "sftp")}
+MARKS = {name: getattr(pytest.mark, name) for name in ("s3", "sftp", "rest")}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in MAKERS])

@@ -44,13 +44,16 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[st
         case "sftp":
             server = request.getfixturevalue("ssh_server")
             return server.repository(path), {}, server.options
+        case "rest":
+            server = request.getfixturevalue("rest_server")
+            return server.repository(path), server.environment, {}
         case _:
             return str(tmp_path / path), {}, {}
 
 
 KINDS = [
     pytest.param("local"),
-    *(pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("s3", "sftp")),
+    *(pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("s3", "sftp", "rest")),
 ]
 
 

@@ -22,7 +22,7 @@ FILES = [File(FileKind.DATA, hashlib.sha256(data).hexdigest()) for data in CONTE
 @contextmanager
 def _behind_a_line(request: pytest.FixtureRequest, kind: str) -> Iterator[tuple[Storage, LossyLine, FakeClock]]:
     path, clock = f"lossy-{secrets.token_hex(4)}", FakeClock()
-    server = request.getfixturevalue({"s3": "s3_server", "sftp": "ssh_server"}[kind])
+    server = request.getfixturevalue({"s3": "s3_server", "sftp": "ssh_server", "rest": "rest_server"}[kind])
     with lossy_line(server.port) as line:
         extended = {}
         if kind == "sftp":
@@ -35,7 +35,7 @@ def _behind_a_line(request: pytest.FixtureRequest, kind: str) -> Iterator[tuple[
         storage.close()
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("s3", "sftp")])
+@pytest.fixture(params=[pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("s3", "sftp", "rest")])
 def lossy(request: pytest.FixtureRequest) -> Iterator[tuple[Storage, LossyLine, FakeClock]]:
     with _behind_a_line(request, request.param) as made:
         yield made
