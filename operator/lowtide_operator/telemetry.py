@@ -57,9 +57,16 @@ class Metrics:
         )
         self.downtime = Histogram(
             "lowtide_downtime_seconds",
-            "For how long a run kept workloads down",
-            ("kind",),
+            "For how long a run kept workloads down, by its capture.method (none for a Restore)",
+            ("kind", "method"),
             buckets=(1, 3, 10, 30, 60, 180, 600, 1800, 3600),
+            registry=self.registry,
+        )
+        self.upload = Histogram(
+            "lowtide_upload_seconds",
+            "How long storing the volumes of a run took, by its capture.method",
+            ("kind", "method"),
+            buckets=(3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000),
             registry=self.registry,
         )
         self.held = Gauge(

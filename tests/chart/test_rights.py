@@ -70,6 +70,24 @@ def test_a_run_a_restore_and_a_deletion_need_no_other_rights(shop: World) -> Non
     assert refusals(shop) == []
 
 
+def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_deleted(shop: World) -> None:
+    shop.allow_copies()
+    shop.policy(capture={"method": "Snapshot", "storageClassName": "played"})
+    shop.snapshot()
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()
+    wait_for("no copy is left", lambda: len(shop.api.list(kinds.CLAIM, shop.namespace)) == 2, within=60)
+    assert shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace) == []
+    assert refusals(shop) == []
+    own = ("-n", shop.namespace, "--as", "system:serviceaccount:lowtide:lowtide")
+    kubectl = shop.plane.kubectl
+    refused = kubectl.run("delete", "persistentvolumeclaim", "web-data", "--wait=false", *own)
+    assert "deletes only copies" in refused.stderr
+    refused = kubectl.run("label", "persistentvolumeclaim", "web-data", "lowtide.dev/copy=true", *own)
+    assert "lowtide.dev/copy" in refused.stderr
+    assert refused.returncode != 0
+
+
 def delete(shop: World, kind: Kind, name: str) -> None:
     """Delete an object, and wait until its finalizer lets it go."""
     shop.api.delete(kind, shop.namespace, name)

@@ -80,16 +80,41 @@ def mount_volumes(folder: Path) -> None:
     host.run("mount", "-o", "loop,noatime,user_subvol_rm_allowed", image, root)
 
 
-def apply_definitions(plane: ControlPlane) -> None:
-    """Apply the snapshot CRDs, the driver object and the classes, and wait until the API server serves the kinds."""
+def define_snapshots(kubectl: Kubectl) -> None:
+    """Apply the snapshot CRDs, and wait until the API server serves the kinds."""
     client = programs.module_source("external-snapshotter", "github.com/kubernetes-csi/external-snapshotter/client/v8")
     files = [client / "config" / "crd" / f"snapshot.storage.k8s.io_{name}.yaml" for name in _CRDS]
     arguments = [part for path in files for part in ("-f", str(path))]
-    plane.kubectl("apply", "--server-side", *arguments)
-    plane.kubectl(
+    kubectl("apply", "--server-side", *arguments)
+    kubectl(
         *("wait", "--for=condition=Established", "--timeout=60s"),
         *(f"crd/{name}.snapshot.storage.k8s.io" for name in _CRDS),
     )
+    wait_for(
+        "the API server serves the kinds of snapshots",
+        lambda: all(kubectl.run("get", f"{name}.snapshot.storage.k8s.io").returncode == 0 for name in _CRDS),
+        within=60,
+        every=0.2,
+    )
+
+
+def remove_snapshots(kubectl: Kubectl) -> None:
+    """Remove the snapshot CRDs, and wait until the API server has none of the kinds."""
+    kubectl("delete", "--ignore-not-found", "--wait", *(f"crd/{name}.snapshot.storage.k8s.io" for name in _CRDS))
+    wait_for(
+        "the API server serves no snapshots any more",
+        lambda: (
+            "the server doesn't have a resource type"
+            in kubectl.run("get", "volumesnapshots.snapshot.storage.k8s.io").stderr
+        ),
+        within=60,
+        every=0.2,
+    )
+
+
+def apply_definitions(plane: ControlPlane) -> None:
+    """Apply the snapshot CRDs, the driver object and the classes, and wait until the API server serves the kinds."""
+    define_snapshots(plane.kubectl)
     plane.kubectl.apply(
         {
             "apiVersion": "storage.k8s.io/v1",
@@ -99,12 +124,6 @@ def apply_definitions(plane: ControlPlane) -> None:
         },
         _storage_class(CLASS, "Immediate", default=True),
         _storage_class(WAITING_CLASS, "WaitForFirstConsumer", default=False),
-    )
-    wait_for(
-        "the API server serves VolumeSnapshotClass",
-        lambda: plane.kubectl.run("get", "volumesnapshotclasses").returncode == 0,
-        within=60,
-        every=0.2,
     )
     plane.kubectl.apply(
         {

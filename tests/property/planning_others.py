@@ -21,6 +21,7 @@ from lowtide_operator.planning.observed import (
     Pod,
     PolicyObject,
     Uid,
+    VolumeSnapshot,
     Workload,
 )
 
@@ -85,6 +86,10 @@ class Others:
     stuck: set[Uid]
     repository: dict[str, Stored]
     forgotten: list[str]
+    taken: dict[str, VolumeSnapshot]
+    copied: dict[str, act.CreateVolumeSnapshot | act.CreateCopy]
+    torn_copies: set[str]
+    trouble: str
     contents: dict[str, str]
     repository_id: str
     fate: Callable[[act.MoverJob], Fate]
@@ -107,12 +112,56 @@ class Others:
         for pod in list(self.pods.values()):
             if pod.meta.deleted is not None and pod.meta.uid not in self.stuck:
                 self._remove_pod(pod)
+        self._make_copies()
         for claim in list(self.claims.values()):
-            if claim.phase == "Pending" and any(claim.meta.name in pod.claims for pod in self.pods.values()):
+            if claim.meta.deleted is not None and not any(claim.meta.name in pod.claims for pod in self.pods.values()):
+                del self.claims[claim.meta.name]
+            elif (
+                claim.phase == "Pending"
+                and not self.trouble
+                and any(claim.meta.name in pod.claims for pod in self.pods.values())
+            ):
                 self.claims[claim.meta.name] = replace(claim, phase="Bound", meta=self.touched(claim.meta))
         self._scale_pods()
         self._run_jobs()
         self._tear()
+
+    def _make_copies(self) -> None:
+        """The driver: what was asked for gets the state that its source has now, unless the driver is in `trouble`."""
+        for name, snapshot in list(self.taken.items()):
+            if snapshot.meta.deleted is not None:
+                del self.taken[name]
+            elif self.trouble and not snapshot.ready:
+                self.taken[name] = replace(snapshot, error=self.trouble, meta=self.touched(snapshot.meta))
+            elif not snapshot.ready:
+                self._hold_fast(f"snapshot {name}", self.copied[f"snapshot {name}"].claim)
+                self.taken[name] = replace(snapshot, ready=True, error="", meta=self.touched(snapshot.meta))
+        for claim in list(self.claims.values()):
+            asked = self.copied.get(f"claim {claim.meta.name}")
+            if claim.phase != "Pending" or not isinstance(asked, act.CreateCopy):
+                continue
+            if self.trouble:
+                self.claims[claim.meta.name] = replace(claim, trouble=self.trouble)
+            elif self.binds_at_once(asked):
+                self._fill(claim, asked)
+
+    def binds_at_once(self, asked: act.CreateCopy) -> bool:
+        raise NotImplementedError
+
+    def _fill(self, claim: Claim, asked: act.CreateCopy) -> None:
+        name = claim.meta.name
+        if asked.snapshot:
+            assert self.taken[asked.snapshot].ready, "a claim from a VolumeSnapshot that is not ready"
+            self.contents[name] = self.contents[f"snapshot {asked.snapshot}"]
+            self.torn_copies |= {name} if f"snapshot {asked.snapshot}" in self.torn_copies else set()
+        else:
+            self._hold_fast(name, asked.claim)
+        self.claims[name] = replace(claim, phase="Bound", trouble="", meta=self.touched(claim.meta))
+
+    def _hold_fast(self, name: str, claim: str) -> None:
+        self.contents[name] = self.contents[claim]
+        if self.consumers(claim):
+            self.torn_copies.add(name)
 
     def _remove_pod(self, pod: Pod) -> None:
         self.pods.pop(pod.meta.uid, None)
@@ -156,7 +205,11 @@ class Others:
             fate = self.fate(mover.job)
             pods = [p for p in self.pods.values() if p.meta.controller and p.meta.controller.uid == job.meta.uid]
             if not pods and not job.failed and not job.complete and not self._out_of_time(job, mover):
-                claims = (mover.job.claim,) if mover.job.claim else ()
+                claims = (mounted(mover.job),) if mover.job.claim else ()
+                for name in claims:
+                    asked = self.copied.get(f"claim {name}")
+                    if isinstance(asked, act.CreateCopy) and self.claims[name].phase == "Pending" and not self.trouble:
+                        self._fill(self.claims[name], asked)
                 pending = fate.end == "pending"
                 pod = self.add_pod(
                     f"{job.meta.name}-pod",
@@ -267,14 +320,15 @@ class Others:
 
     def _store(self, job: act.MoverJob, **more: Any) -> str:
         number = f"{next(self.numbers):064x}"
-        self.repository[number] = Stored(number, job.tags, content=self.contents.get(job.claim, ""), **more)
+        more["torn"] = more.get("torn", False) or job.copy in self.torn_copies
+        self.repository[number] = Stored(number, job.tags, content=self.contents.get(mounted(job), ""), **more)
         return number
 
     def _tear(self) -> None:
         """A mover that reads or writes while a consumer's pod has the volume gets a torn state."""
         for uid, mover in self.movers.items():
             if uid in self.pods and self.pods[uid].phase == "Running" and mover.job.claim:
-                for pod in self.consumers(mover.job.claim):
+                for pod in self.consumers(mounted(mover.job)):
                     mover.torn = True
                     assert not mover.job.writes, f"{pod.meta.name} runs while {mover.job.name} writes its volume"
 
@@ -284,3 +338,8 @@ class Others:
             for pod in self.pods.values()
             if claim in pod.claims and not is_ours(pod.meta.labels) and pod.phase == "Running"
         ]
+
+
+def mounted(job: act.MoverJob) -> str:
+    """The claim whose volume the mover has."""
+    return job.copy or job.claim

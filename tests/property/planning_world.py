@@ -20,7 +20,7 @@ from lowtide_operator.api import (
     SnapshotStatus,
 )
 from lowtide_operator.planning import actions as act
-from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RUN_LABEL
+from lowtide_operator.planning.naming import COPY_LABEL, HELD_LABEL, HOLD_ANNOTATION, RUN_LABEL
 from lowtide_operator.planning.observed import (
     Attachment,
     Claim,
@@ -35,9 +35,12 @@ from lowtide_operator.planning.observed import (
     Pod,
     PolicyObject,
     RestoreObject,
+    SnapshotClass,
     SnapshotObject,
+    StorageClass,
     Uid,
     Volume,
+    VolumeSnapshot,
     Workload,
     World,
 )
@@ -45,7 +48,7 @@ from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
 from lowtide_operator.planning.restore import plan_restore
 from lowtide_operator.planning.snapshot import plan_snapshot
-from tests.property.planning_others import REPOSITORY, SPACE, START, Conflict, Fate, Mover, Others, Stored
+from tests.property.planning_others import REPOSITORY, SPACE, START, Conflict, Fate, Mover, Others, Stored, mounted
 
 __all__ = ["REPOSITORY", "SPACE", "START", "Cluster", "Conflict", "Fate", "reasons"]
 
@@ -78,6 +81,13 @@ class Cluster(Others):
         self.namespace_terminating = False
         self.stuck: set[Uid] = set()
         self.held_since: dict[Uid, datetime] = {}
+        self.storage_classes = [StorageClass("standard", "csi.example")]
+        self.snapshot_classes = [SnapshotClass("snapshots", "csi.example")]
+        self.snapshots_served = True
+        self.taken: dict[str, VolumeSnapshot] = {}
+        self.copied: dict[str, act.CreateVolumeSnapshot | act.CreateCopy] = {}
+        self.torn_copies: set[str] = set()
+        self.trouble = ""
 
     # --- making things
 
@@ -95,8 +105,7 @@ class Cluster(Others):
             self.meta(name, labels=more.pop("labels", {})),
             "Bound",
             volume=f"pv-{name}",
-            storage_class="standard",
-            **{"access_modes": ("ReadWriteOnce",), "size": "1Gi", **more},
+            **{"access_modes": ("ReadWriteOnce",), "size": "1Gi", "storage_class": "standard", **more},
         )
         self.claims[name] = claim
         self.volumes[f"pv-{name}"] = Volume(f"pv-{name}", "csi.example", attach)
@@ -171,7 +180,19 @@ class Cluster(Others):
             policies=tuple(self.policies.values()),
             snapshots=tuple(self.snapshots.values()),
             restores=tuple(self.restores.values()),
+            storage_classes=tuple(self.storage_classes),
+            snapshots_served=self.snapshots_served,
+            snapshot_classes=tuple(self.snapshot_classes),
+            volume_snapshots=tuple(t for t in self.taken.values() if t.meta.labels.get(RUN_LABEL) == run),
         )
+
+    def binds_at_once(self, asked: act.CreateCopy) -> bool:
+        waits = any(known.name == asked.storage_class and known.waits for known in self.storage_classes)
+        return bool(asked.node) or not waits
+
+    def copies(self) -> list[str]:
+        """The copies that are there, of whatever run."""
+        return [*self.taken, *(name for name, claim in self.claims.items() if COPY_LABEL in claim.meta.labels)]
 
     def observe(self, kind: str, name: str) -> Any:
         """The observation of an object, or None where it is gone."""
@@ -184,6 +205,7 @@ class Cluster(Others):
                 tuple(self.claims.values()),
                 tuple(self.snapshots.values()),
                 tuple(self.restores.values()),
+                tuple(self.taken.values()),
             )
         if kind == "policy":
             policy = self.policies.get(name)
@@ -261,8 +283,28 @@ class Cluster(Others):
                     raise Conflict(action)
                 merged = _merged(claim.meta.annotations, action.annotations)
                 self.claims[action.ref.name] = replace(claim, meta=self.touched(claim.meta, annotations=merged))
+            case act.CreateVolumeSnapshot():
+                if action.name not in self.taken:
+                    self.taken[action.name] = VolumeSnapshot(self.meta(action.name, labels=dict(action.labels)))
+                    self.copied[f"snapshot {action.name}"] = action
+            case act.CreateCopy():
+                if action.name not in self.claims:
+                    claim = self.add_claim(action.name, labels=dict(action.labels), storage_class=action.storage_class)
+                    self.claims[action.name] = replace(claim, phase="Pending")
+                    self.copied[f"claim {action.name}"] = action
+            case act.DeleteCopy():
+                self._delete_copy(action.ref)
             case act.Announce():
                 self.events.append(action)
+
+    def _delete_copy(self, ref: act.Ref) -> None:
+        store: dict[str, Any] = self.claims if ref.kind == "PersistentVolumeClaim" else self.taken
+        found = store.get(ref.name)
+        if found is None or found.meta.uid != ref.uid:
+            return
+        assert COPY_LABEL in found.meta.labels, f"{ref.name} is no copy"
+        if found.meta.deleted is None:
+            store[ref.name] = replace(found, meta=self.touched(found.meta, deleted=self.now))
 
     def _own(self, ref: act.Ref, version: str) -> PolicyObject | SnapshotObject | RestoreObject:
         kinds: dict[str, dict[str, Any]] = {
@@ -311,7 +353,9 @@ class Cluster(Others):
             return
         if job.purpose in (act.Purpose.BACKUP, act.Purpose.RESTORE):
             for uid, mover in self.movers.items():
-                same = mover.job.claim == job.claim and (mover.job.owner == job.owner or mover.job.writes or job.writes)
+                same = mounted(mover.job) == mounted(job) and (
+                    mover.job.owner == job.owner or mover.job.writes or job.writes
+                )
                 if same and (uid in self.pods or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for volume {job.claim}: {mover.job.name} and {job.name}")
         seen = MoverJobSeen(self.meta(job.name, labels=dict(job.labels)), started=self.now)

@@ -23,7 +23,7 @@ from lowtide_operator.api.policy import DeletionPolicy
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.naming import HOLD_ANNOTATION, RUN_LABEL
-from lowtide_operator.planning.observed import SnapshotObject, Workload
+from lowtide_operator.planning.observed import SnapshotObject, StorageClass, Workload
 from tests.property.planning_world import Cluster, Conflict, Fate, reasons
 
 NAMES = ("zero", "one", "two")
@@ -52,11 +52,22 @@ class Histories(RuleBasedStateMachine):
         claim_repository=st.booleans(),
         ordered=st.booleans(),
         story=st.sampled_from(["backup", "backup", "restore", "both"]),
+        method=st.sampled_from(["Direct", "Snapshot", "Clone"]),
+        waits=st.booleans(),
     )
     def begin(
-        self, attach: bool, downtime: str, retries: int, claim_repository: bool, ordered: bool, story: str
+        self,
+        attach: bool,
+        downtime: str,
+        retries: int,
+        claim_repository: bool,
+        ordered: bool,
+        story: str,
+        method: str,
+        waits: bool,
     ) -> None:
         cluster = self.cluster
+        cluster.storage_classes = [StorageClass("standard", "csi.example", waits=waits)]
         cluster.add_claim("data")
         cluster.add_claim("files", attach=attach)
         cluster.add_claim("repository")
@@ -65,6 +76,7 @@ class Histories(RuleBasedStateMachine):
         self.idle = cluster.add_workload("Deployment", "idle", "files", replicas=0)
         self.nightly = cluster.add_workload("CronJob", "nightly", "data")
         shared: dict[str, Any] = {
+            "capture": {"method": method},
             "quiesce": {"timeout": "1m", "maxDowntime": downtime},
             "mover": {"retry": {"limit": retries, "backoff": "5s"}, "deadlines": {"start": "1m", "whole": "1h"}},
         }
@@ -248,6 +260,21 @@ class Histories(RuleBasedStateMachine):
     def a_person_deletes_the_policies(self) -> None:
         self.cluster.policies.pop("files", None)
 
+    @rule(trouble=st.sampled_from(["", "", "no space left in the pool"]))
+    def the_driver_is_in_trouble(self, trouble: str) -> None:
+        self.cluster.trouble = trouble
+
+    @precondition(lambda self: self.cluster.copies())
+    @rule(number=st.integers(0, 3))
+    def somebody_deletes_a_copy(self, number: int) -> None:
+        copies = self.cluster.copies()
+        name = copies[number % len(copies)]
+        for store in (self.cluster.taken, self.cluster.claims):
+            if name in store:
+                store[name] = replace(
+                    store[name], meta=self.cluster.touched(store[name].meta, deleted=self.cluster.now)
+                )
+
     @precondition(lambda self: self.cluster.jobs)
     @rule(number=st.integers(0, 3))
     def somebody_deletes_a_job(self, number: int) -> None:
@@ -327,6 +354,7 @@ class Histories(RuleBasedStateMachine):
             self._apply(self.under_way.pop(key))
         self.luck = {purpose: fate for purpose, fate in self.luck.items() if purpose in self.lasting}
         self.cluster.stuck.clear()
+        self.cluster.trouble = ""
         for round_number in range(700):
             self.cluster.step()
             self.ready_means_restorable()
@@ -364,6 +392,7 @@ class Histories(RuleBasedStateMachine):
 
     def _check_the_end(self) -> None:
         cluster = self.cluster
+        assert cluster.copies() == [], "a copy is left"
         stuck = set()
         for run in (*cluster.restores.values(), *cluster.snapshots.values()):
             name, status = run.meta.name, run.status

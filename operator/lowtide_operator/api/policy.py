@@ -99,15 +99,42 @@ class Volumes(Model):
 class CaptureMethod(StrEnum):
     """How the state of the volumes is held fast."""
 
+    SNAPSHOT = "Snapshot"
+    CLONE = "Clone"
     DIRECT = "Direct"
 
 
 class Capture(Model):
     """How the state of the volumes is held fast."""
 
+    rules = (
+        Rule(
+            "self.method == 'Snapshot' || !has(self.volumeSnapshotClassName)",
+            "volumeSnapshotClassName goes with method Snapshot",
+            lambda self: self.method is CaptureMethod.SNAPSHOT or self.volume_snapshot_class_name is None,
+        ),
+        Rule(
+            "self.method != 'Direct' || !has(self.storageClassName)",
+            "storageClassName is that of copies: method Direct makes none",
+            lambda self: self.method is not CaptureMethod.DIRECT or self.storage_class_name is None,
+        ),
+    )
+
     method: CaptureMethod
-    """Direct: movers read the volumes themselves, so workloads stay down until all is read. It has no default: how long
-    an application is down is the choice of its owner."""
+    """Snapshot: a VolumeSnapshot of each volume is taken by its CSI driver, the workloads start again, and movers read
+    volumes made from the snapshots. Clone: the same with a claim that the driver clones. Direct: movers read the
+    volumes themselves, so workloads stay down until all is read. A method that a volume does not allow fails the run
+    before anything is stopped; no other is taken in its place. It has no default: how long an application is down is
+    the choice of its owner."""
+    volume_snapshot_class_name: Name | None = None
+    """The VolumeSnapshotClass, whose deletionPolicy must be Delete. Absent: the default one of each volume's driver, or
+    the only one that it has."""
+    storage_class_name: Name | None = None
+    """The StorageClass of the copies, of the same driver and with reclaimPolicy Delete: one with fewer replicas, or
+    that makes shallow copies, for example. Absent: that of each claim."""
+    timeout: Duration = timedelta(minutes=10)
+    """How long each step of making copies may take: that all of them hold the state of their volumes, while workloads
+    are down; and that a volume is made from a snapshot, when they run again."""
 
 
 class Concurrency(StrEnum):

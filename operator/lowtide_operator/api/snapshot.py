@@ -59,6 +59,17 @@ class SnapshotSpec(Model):
     """Tags for the snapshots in the repository."""
 
 
+class ResolvedCopy(Model):
+    """How the copy of a volume is made."""
+
+    snapshot_class_name: str = ""
+    """The VolumeSnapshotClass; empty for a clone."""
+    storage_class_name: str
+    """The StorageClass of the copy."""
+    node: str = ""
+    """For a clone whose StorageClass waits for a consumer: the node for which it is made."""
+
+
 class ResolvedVolume(Model):
     """A claim as it was when the run started."""
 
@@ -70,6 +81,8 @@ class ResolvedVolume(Model):
     """The PersistentVolume that it was bound to."""
     identity: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
     """The user and groups of the pod that used it: movers run as these unless mover.securityContext differs."""
+    copied: ResolvedCopy | None = None
+    """How its copy is made; absent with capture.method Direct."""
 
 
 class Resolved(Model):
@@ -151,6 +164,27 @@ class VolumeStatus(Model):
     """How far the mover is, while it runs."""
 
 
+class CopyRecord(Model):
+    """The copy of one volume: a VolumeSnapshot and the claim that is made from it, or a clone. Both have its name."""
+
+    claim: str
+    """The name of the claim that it is a copy of."""
+    name: str
+    """The name of the VolumeSnapshot and of the claim."""
+    asked_at: Timestamp
+    """When it was decided to make it."""
+    uid: str | None = None
+    """The uid of the VolumeSnapshot or of the clone, once it was seen."""
+    ready_at: Timestamp | None = None
+    """When it was seen to hold the volume's state."""
+    size: str | None = None
+    """The size that a volume made from the VolumeSnapshot must have at least."""
+    claimed_at: Timestamp | None = None
+    """When it was decided to make a claim from the VolumeSnapshot."""
+    claim_uid: str | None = None
+    """The uid of the claim that movers read, once it was seen."""
+
+
 class SnapshotStatus(Model):
     """What has been done and what came of it. Ready: this Snapshot can be restored."""
 
@@ -169,10 +203,14 @@ class SnapshotStatus(Model):
     end_time: Timestamp | None = None
     """When it ended, for good or ill."""
     captured_time: Timestamp | None = None
-    """The moment whose state was captured: when all pods were gone, or where nothing is stopped, when the first mover
-    started."""
+    """The moment whose state was captured: when all pods were gone, or where nothing is stopped, when the first copy
+    was asked for or the first mover started."""
     downtime: Elapsed | None = None
     """How long workloads were down: from the first change until all were ready again."""
+    upload: Elapsed | None = None
+    """How long storing took, from the first mover until the last was done. With copies, workloads run meanwhile."""
+    copies: Annotated[tuple[CopyRecord, ...], Field(json_schema_extra=BY_CLAIM)] = ()
+    """The copies that were made of the volumes; they are deleted once they are stored."""
     volumes: Annotated[tuple[VolumeStatus, ...], Field(json_schema_extra=BY_CLAIM)] = ()
     """What came of each volume."""
     files: int | None = None
@@ -203,6 +241,7 @@ class Snapshot(Resource):
             Column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
             Column("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
             Column("Downtime", "string", ".status.downtime"),
+            Column("Upload", "string", ".status.upload"),
             Column("Size", "integer", ".status.bytes", 1),
             Column("Added", "integer", ".status.addedBytes", 1),
             Column("Origin", "string", ".spec.origin", 1),

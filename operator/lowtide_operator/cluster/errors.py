@@ -18,6 +18,12 @@ class Unreachable(ClusterError):
     retryable = True
 
 
+class NotServed(Unreachable):
+    """The API server does not have that kind, or not yet."""
+
+    reason = "NotServed"
+
+
 class Conflict(ClusterError):
     """The object changed meanwhile (another resourceVersion, another uid): read it again."""
 
@@ -54,7 +60,7 @@ def from_status(status: int, reason: str, message: str, what: str) -> ClusterErr
     text = f"{what}: {message or reason or 'no reason given'} (HTTP {status})"
     if status == 404:
         if reason != "NotFound":
-            return Unreachable(f"{what}: the API server does not serve that (HTTP 404)")
+            return NotServed(f"{what}: the API server does not serve that (HTTP 404)")
         return NotFound(text)
     if status == 409:
         return AlreadyExists(text) if reason == "AlreadyExists" else Conflict(text)

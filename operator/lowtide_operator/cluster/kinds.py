@@ -60,10 +60,16 @@ CRON_JOB = Kind("batch", "v1", "cronjobs", "CronJob")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 CSI_DRIVER = Kind("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced=False)
 VOLUME_ATTACHMENT = Kind("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", namespaced=False)
+STORAGE_CLASS = Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+VOLUME_SNAPSHOT = Kind("snapshot.storage.k8s.io", "v1", "volumesnapshots", "VolumeSnapshot")
+VOLUME_SNAPSHOT_CLASS = Kind(
+    "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
+)
 
 KINDS: tuple[Kind, ...] = (
     BACKUP_POLICY, SNAPSHOT, RESTORE, NAMESPACE, NODE, POD, CLAIM, VOLUME, EVENT, REPLICATION_CONTROLLER, DEPLOYMENT,
     STATEFUL_SET, REPLICA_SET, DAEMON_SET, JOB, CRON_JOB, LEASE, CSI_DRIVER, VOLUME_ATTACHMENT,
+    STORAGE_CLASS, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CLASS,
 )  # fmt: skip
 """Every kind that the operator knows by name."""
 

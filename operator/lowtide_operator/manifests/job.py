@@ -175,7 +175,7 @@ def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
         {"name": "scratch", "mountPath": SCRATCH_PATH},
     ]
     if job.claim:
-        source: dict[str, Any] = {"claimName": job.claim}
+        source: dict[str, Any] = {"claimName": job.copy or job.claim}
         mount: dict[str, Any] = {"name": "data", "mountPath": command.mount_path(job.claim)}
         if not job.writes:
             source["readOnly"] = mount["readOnly"] = True
@@ -211,7 +211,11 @@ def _ca_source(bundle: CaBundle) -> dict[str, Any]:
 def _affinity(placement: Placement) -> dict[str, Any]:
     """Node affinity by the nodes' names: the label kubernetes.io/hostname need not be a node's name."""
     affinity: dict[str, Any] = {}
-    if placement.required_nodes:
+    if placement.required_terms:
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
+            "nodeSelectorTerms": [dict(term) for term in placement.required_terms]
+        }
+    elif placement.required_nodes:
         affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
             "nodeSelectorTerms": [_on(node) for node in placement.required_nodes]
         }

@@ -89,6 +89,9 @@ class Placement:
 
     required_nodes: tuple[str, ...] = ()
     preferred_nodes: tuple[str, ...] = ()
+    required_terms: tuple[Mapping[str, Any], ...] = ()
+    """Node selector terms of which one must hold, in place of `required_nodes`: where the volume of a copy's source can
+    be reached, for a copy that is only made once its mover has a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class MoverJob:
     fresh: bool = False
     """RESTORE: the claim was made for it, so nothing in the volume has a group yet that could be changed."""
     writes: bool = False
+    copy: str = ""
+    """BACKUP: the claim that is mounted in place of `claim`, whose copy it is."""
     host: str = ""
     tags: tuple[str, ...] = ()
     parent_tags: tuple[str, ...] = ()
@@ -236,6 +241,44 @@ class StampClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateVolumeSnapshot:
+    """Create the VolumeSnapshot of `claim`. "Exists" is success where it is of the same run (naming.RUN_LABEL)."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    owner: Ref
+    claim: str
+    snapshot_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCopy:
+    """Create a claim that is a copy of `claim`: from the VolumeSnapshot `snapshot`, or where that is empty, by cloning
+    it. "Exists" as for CreateVolumeSnapshot. With `node` it is made at once for that node, though its class waits for
+    a consumer.
+    """
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    owner: Ref
+    claim: str
+    size: str
+    access_modes: tuple[str, ...]
+    storage_class: str
+    snapshot: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCopy:
+    """Delete the VolumeSnapshot or claim with this uid that carries naming.COPY_LABEL. Gone already is success."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Post an Event about the object (type Normal or Warning). Best effort: its failure never stops a plan."""
 
@@ -256,6 +299,9 @@ Action = (
     | CreateSnapshot
     | CreateClaim
     | StampClaim
+    | CreateVolumeSnapshot
+    | CreateCopy
+    | DeleteCopy
     | Announce
 )
 

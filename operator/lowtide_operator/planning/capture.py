@@ -1,4 +1,4 @@
-"""Capture Direct: one mover per volume reads the volume itself, while its workloads are down."""
+"""Store the volumes: one mover for each reads the volume itself while its workloads are down (Direct), or its copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from lowtide_operator.api.conditions import Truth, is_true
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeOutcome, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.jobs import Task, drive, is_gone, look_up_by
+from lowtide_operator.planning.copies import copy_placement, makes_copies, readable, why_unbound
+from lowtide_operator.planning.jobs import Task, drive, is_gone, latest, look_up_by
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -21,7 +22,7 @@ from lowtide_operator.planning.movers import (
     placement,
     progress_of,
 )
-from lowtide_operator.planning.naming import parent_tags, run_tags
+from lowtide_operator.planning.naming import copy_name, parent_tags, run_tags
 from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.quiesce import watch
 from lowtide_operator.planning.run import MAX_TEXT, Run
@@ -35,8 +36,8 @@ OUTCOMES = {JobOutcome.SUCCEEDED: VolumeOutcome.STORED, JobOutcome.PARTIAL: Volu
 
 
 def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
-    """Take the next step of reading all volumes; whether all are stored, and the workloads stayed as they were
-    meanwhile."""
+    """Take the next step of reading all volumes themselves; whether all are stored, and the workloads stayed as they
+    were meanwhile."""
     if is_true(run.status.conditions, "Captured"):
         return True
     watch(run, frozenset(volume.claim for volume in resolved.volumes))
@@ -50,10 +51,33 @@ def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) ->
     if until is not None and run.now > until - SHORTEST_MOVER and ended < len(resolved.volumes):
         run.fail("MaxDowntimeExceeded", TOO_LITTLE_TIME)
         return False
+    if not store(run, spec, resolved, until):
+        run.condition("Captured", Truth.FALSE, "Reading", "Movers read the volumes.")
+        return False
+    ledger = run.status.quiesce
+    started = min((record.created_at for record in _backups(run)), default=run.now)
+    run.update(captured_time=(ledger.gone_time if ledger is not None else None) or started)
+    run.condition("Captured", Truth.TRUE, "Read", "All volumes were read.")
+    return True
+
+
+def store(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, until: datetime | None = None) -> bool:
+    """Take the next step of storing all volumes in the repository; whether all are. `until` is when movers must end."""
+    if is_true(run.status.conditions, "Uploaded"):
+        return True
     serial = one_at_a_time(resolved.repository, run.world)
     done = True
     for volume in resolved.volumes:
-        record = drive(run, backup_task(run, spec, resolved, volume, until))
+        copy = ""
+        if makes_copies(resolved):
+            copy = copy_name(run.meta.uid, volume.claim)
+            begun = latest(run, Purpose.BACKUP, volume.claim) is not None
+            if not begun and readable(run, spec.policy_name, resolved, volume) is None:
+                done = False
+                if run.failing:
+                    return False
+                continue
+        record = drive(run, backup_task(run, spec, resolved, volume, until, copy))
         if record is not None:
             _conclude(run, resolved, volume.claim, record)
         if run.failing:
@@ -62,18 +86,19 @@ def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) ->
             done = False
             if serial:
                 break
-    attempts = [record.attempt for record in run.status.jobs if record.purpose == Purpose.BACKUP.value]
-    run.update(attempt=max(attempts, default=1))
+    backups = _backups(run)
+    run.update(attempt=max((record.attempt for record in backups), default=1))
     if not done:
-        run.condition("Captured", Truth.FALSE, "Reading", "Movers read the volumes.")
         run.condition("Uploaded", Truth.FALSE, "Uploading", "Movers store the volumes in the repository.")
         return False
-    ledger = run.status.quiesce
-    started = min((r.created_at for r in run.status.jobs if r.purpose == Purpose.BACKUP.value), default=run.now)
-    run.update(captured_time=(ledger.gone_time if ledger is not None else None) or started)
-    run.condition("Captured", Truth.TRUE, "Read", "All volumes were read.")
+    ends = [record.ended_at for record in backups if record.ended_at is not None]
+    run.update(upload=max(ends, default=run.now) - min((r.created_at for r in backups), default=run.now))
     run.condition("Uploaded", Truth.TRUE, "Stored", "All volumes are stored in the repository.")
     return True
+
+
+def _backups(run: Run[SnapshotStatus]) -> list[JobRecord]:
+    return [record for record in run.status.jobs if record.purpose == Purpose.BACKUP.value]
 
 
 def backup_task(
@@ -82,8 +107,10 @@ def backup_task(
     resolved: Resolved,
     volume: ResolvedVolume,
     until: datetime | None,
+    copy: str = "",
 ) -> Task:
-    """Back up one volume; what a mover stored before its result was lost is found by its tags."""
+    """Back up one volume, from the claim `copy` where that is given; what a mover stored before its result was lost is
+    found by its tags."""
     tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid, volume.claim)
 
     def build(name: str, attempt: int) -> MoverJob:
@@ -95,7 +122,8 @@ def backup_task(
             tags=(*tags, *spec.tags),
             parent_tags=parent_tags(run.world.cluster, run.meta.namespace, spec.policy_name, volume.claim),
             identity=as_identity(volume.identity),
-            placement=placement(volume.claim, run.world),
+            copy=copy,
+            placement=copy_placement(copy, volume.claim, run.world) if copy else placement(volume.claim, run.world),
         )
 
     def build_look_up(name: str, attempt: int) -> MoverJob:
@@ -176,6 +204,8 @@ def _conclude(run: Run[SnapshotStatus], resolved: Resolved, claim: str, record: 
     known = next((volume for volume in run.status.volumes if volume.claim == claim), VolumeStatus(claim=claim))
     outcome = OUTCOMES.get(record.outcome, VolumeOutcome.FAILED) if record.outcome is not None else None
     reason, message = record.reason, record.message
+    if reason == "CannotStart":
+        message = f"{message} {why_unbound(run, claim)}".strip()
     if outcome is not VolumeOutcome.FAILED and not record.snapshot_ids:
         outcome, reason = VolumeOutcome.FAILED, "ResultLost"
         message = "The mover said that it succeeded, and named no snapshot."

@@ -11,6 +11,7 @@ from lowtide_operator.api.conditions import Truth
 from lowtide_operator.api.policy import DeletionPolicy
 from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
+from lowtide_operator.planning.copies import discarded, movers_of_volumes
 from lowtide_operator.planning.jobs import GOOD, Task, delete_ended, drive, end_jobs, latest, restart
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER, run_tags
@@ -36,8 +37,13 @@ def plan_deletion(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
     if not run.ended:
         run.fail("Deleted", "The Snapshot was deleted before its run was over.")
     run.waiting("Deleting", "What its run holds is being put back.")
+    movers = movers_of_volumes(run.status.resolved)
+    released = not movers and release(run, movers=movers)
     ended = end_jobs(run, _purposes(run), lost_after=LOST_MOVER)
-    if not ended or not release(run):
+    if not ended or not (released or release(run, movers=movers)):
+        delete_ended(run)
+        return
+    if not discarded(run):
         delete_ended(run)
         return
     if run.status.end_time is None:

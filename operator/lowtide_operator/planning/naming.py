@@ -21,6 +21,7 @@ PURPOSE_LABEL = f"{GROUP}/purpose"
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 POLICY_LABEL = f"{GROUP}/policy"
+COPY_LABEL = f"{GROUP}/copy"
 SLOT_ANNOTATION = f"{GROUP}/slot"
 
 HELD_LABEL = f"{GROUP}/held"
@@ -61,6 +62,18 @@ def job_labels(purpose: Purpose, run: Uid, run_kind: str, policy: str, attempt: 
     if policy:
         labels[POLICY_LABEL] = policy
     return labels
+
+
+def copy_name(run: Uid, claim: str) -> str:
+    """`lowtide-copy-<10 hexadecimal digits of hash(run, claim)>`: of the VolumeSnapshot and of the claim alike."""
+    digest = hashlib.sha256(f"{run}/{claim}/copy".encode()).hexdigest()[:10]
+    return f"lowtide-copy-{digest}"
+
+
+def copy_labels(run: Uid, policy: str) -> dict[str, str]:
+    """The labels of a copy: COPY_LABEL says that it is one, so that nobody backs it up and the operator may delete it;
+    RUN_LABEL whose."""
+    return {MANAGED_BY_LABEL: MANAGED_BY, COPY_LABEL: "true", RUN_LABEL: run, POLICY_LABEL: policy}
 
 
 def is_ours(labels: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, Any, NewType
 
 if TYPE_CHECKING:
     from lowtide_operator.api import (
@@ -214,8 +214,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A PersistentVolumeClaim. `size` is status.capacity.storage, else the request. `selected_node` is the
-    scheduler's annotation.
+    """A PersistentVolumeClaim. `size` is status.capacity.storage, else the request. `trouble` is the last warning about
+    a copy of the run that is not bound, "" where there is none.
     """
 
     meta: Meta
@@ -225,6 +225,7 @@ class Claim:
     access_modes: tuple[str, ...] = ()
     volume_mode: str = "Filesystem"
     size: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +235,52 @@ class Volume:
     `attach_required` is CSIDriver.spec.attachRequired of its driver: True where the CSIDriver object says so or
     leaves it out, False where it says false, and False for volumes without CSI (hostPath, local, nfs …) and where no
     CSIDriver object exists. `nodes` are the node names that its nodeAffinity allows, None where it has none.
+    `node_terms` are that affinity's node selector terms as they stand.
     """
 
     name: str
     driver: str = ""
     attach_required: bool = False
     nodes: tuple[str, ...] | None = None
+    node_terms: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StorageClass:
+    """A StorageClass that a claim of the namespace, or a policy's capture, names. `waits`: it binds at the first
+    consumer; `retains`: its volumes outlive their claims.
+    """
+
+    name: str
+    provisioner: str
+    waits: bool = False
+    retains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotClass:
+    """A VolumeSnapshotClass. `default`: it is annotated as the default of its driver; `retains`: what is taken with it
+    outlives its VolumeSnapshot.
+    """
+
+    name: str
+    driver: str
+    default: bool = False
+    retains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSnapshot:
+    """A VolumeSnapshot of ours: found by the labels naming.COPY_LABEL and naming.RUN_LABEL.
+
+    `ready`: it is bound to its content, readyToUse, and says no error. `error` is its error's message; `size` its
+    restoreSize.
+    """
+
+    meta: Meta
+    ready: bool = False
+    error: str = ""
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +330,10 @@ class World:
     this run. namespace_terminating: the namespace has a deletionTimestamp, so that no Job can be created in it.
     elevated_allowed: a cluster administrator annotated the namespace (design 4, Movers). cluster: the uid of
     kube-system, which tags and lock holders carry.
+
+    Only for a Snapshot whose capture makes copies: storage_classes; and for method Snapshot, snapshots_served (whether
+    the API server has VolumeSnapshots at all), snapshot_classes, and volume_snapshots (those of this run; none where
+    they are not served).
     """
 
     namespace: str
@@ -305,6 +350,10 @@ class World:
     policies: tuple[PolicyObject, ...] = ()
     snapshots: tuple[SnapshotObject, ...] = ()
     restores: tuple[RestoreObject, ...] = ()
+    storage_classes: tuple[StorageClass, ...] = ()
+    snapshots_served: bool = False
+    snapshot_classes: tuple[SnapshotClass, ...] = ()
+    volume_snapshots: tuple[VolumeSnapshot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +385,8 @@ class ObservedOrphans:
     """Input of plan_orphans, per namespace, at the operator's start and at every resync.
 
     `workloads`: all that carry the label naming.HELD_LABEL or the annotation naming.RELEASED_ANNOTATION. `pods`: the
-    namespace's. `snapshots`, `restores`: every object of these kinds in the namespace.
+    namespace's. `snapshots`, `restores`: every object of these kinds in the namespace. `volume_snapshots`: those that
+    carry naming.COPY_LABEL; none where the API server does not have that kind.
     """
 
     namespace: str
@@ -345,3 +395,4 @@ class ObservedOrphans:
     claims: tuple[Claim, ...] = ()
     snapshots: tuple[SnapshotObject, ...] = ()
     restores: tuple[RestoreObject, ...] = ()
+    volume_snapshots: tuple[VolumeSnapshot, ...] = ()

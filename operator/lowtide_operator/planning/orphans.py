@@ -1,13 +1,16 @@
-"""Put back what is held by a run that is gone or over: at the operator's start and at every resync, found by the
-label."""
+"""Put back what is held by a run that is gone or over, and delete the copies that it left: at the operator's start and
+at every resync, found by the label."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from lowtide_operator.planning.actions import Action, Announce, Plan
+from lowtide_operator.planning.copies import deletions
 from lowtide_operator.planning.hold import Hold, read_hold, workload_ref
 from lowtide_operator.planning.naming import (
+    COPY_LABEL,
     FINALIZER,
     HELD_LABEL,
     HOLD_ANNOTATION,
@@ -15,7 +18,15 @@ from lowtide_operator.planning.naming import (
     RUN_LABEL,
     is_ours,
 )
-from lowtide_operator.planning.observed import ObservedOrphans, RestoreObject, SnapshotObject, Uid, Workload
+from lowtide_operator.planning.observed import (
+    Claim,
+    ObservedOrphans,
+    RestoreObject,
+    SnapshotObject,
+    Uid,
+    VolumeSnapshot,
+    Workload,
+)
 from lowtide_operator.planning.release import mark_removal, release_patch
 from lowtide_operator.planning.stamp import StampState, read_stamp
 from lowtide_operator.planning.users import names_a_claim
@@ -27,7 +38,8 @@ Run = SnapshotObject | RestoreObject
 
 
 def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
-    """The releases that nobody else would do. Runs that are unfinished, and know their holds, do their own."""
+    """The releases and deletions that nobody else would do. Runs that are unfinished, and know their holds, do their
+    own."""
     runs: dict[Uid, Run] = {run.meta.uid: run for run in observed.snapshots}
     runs.update({run.meta.uid: run for run in observed.restores})
     actions: list[Action] = []
@@ -55,7 +67,22 @@ def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
             run = runs.get(Uid(workload.meta.annotations[RELEASED_ANNOTATION].rpartition(".")[0]))
             if run is None or _over(run):
                 actions.append(mark_removal(workload))
+    ours: tuple[Claim | VolumeSnapshot, ...] = (*observed.claims, *observed.volume_snapshots)
+    copies = [found for found in ours if COPY_LABEL in found.meta.labels and _is_over(runs, found.meta.labels)]
+    left = [found for found in copies if now >= found.meta.created + YOUNG]
+    actions += deletions(
+        [claim for claim in left if isinstance(claim, Claim)],
+        [taken for taken in left if isinstance(taken, VolumeSnapshot)],
+    )
+    if copies:
+        look_again = min(look_again or 30.0, 30.0)
     return Plan(tuple(actions), look_again)
+
+
+def _is_over(runs: Mapping[Uid, Run], labels: Mapping[str, str]) -> bool:
+    """Whether the run whose copy carries these labels is gone or over."""
+    run = runs.get(Uid(labels.get(RUN_LABEL, "")))
+    return run is None or _over(run)
 
 
 def _over(run: Run) -> bool:

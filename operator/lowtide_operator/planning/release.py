@@ -33,11 +33,18 @@ LOST_MOVER = timedelta(minutes=2)
 """How long after its grace a reading mover that does not go away (its node is lost) may keep workloads down."""
 
 
-def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER, bounded: bool = True) -> bool:
+def release(
+    run: Run[S],
+    *,
+    movers: frozenset[str] = VOLUME_PURPOSES,
+    lost_after: timedelta | None = LOST_MOVER,
+    bounded: bool = True,
+) -> bool:
     """Take the next step towards running workloads; whether everything is put back.
 
-    `lost_after` as for jobs.end_jobs: None where a mover that is not seen to be gone may still write.
-    `bounded`: once the ledger's deadline has passed everything starts at once, in no order.
+    `movers` are the purposes of Jobs that have the volumes, and end first. `lost_after` as for jobs.end_jobs: None
+    where a mover that is not seen to be gone may still write. `bounded`: once the ledger's deadline has passed
+    everything starts at once, in no order.
     """
     ledger = run.status.quiesce
     if ledger is None or ledger.released_time is not None:
@@ -45,7 +52,7 @@ def release(run: Run[S], *, lost_after: timedelta | None = LOST_MOVER, bounded: 
     if ledger.start_time is None:
         run.update(quiesce=None)
         return True
-    if not end_jobs(run, VOLUME_PURPOSES, lost_after=lost_after):
+    if not end_jobs(run, movers, lost_after=lost_after):
         run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that still have the volumes are being ended.")
         run.look_again(5)
         return False

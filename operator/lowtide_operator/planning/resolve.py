@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from lowtide_operator.api import BackupPolicySpec, SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.mover import Mover, Privilege
-from lowtide_operator.api.policy import LabelSelector, SelectorOperator, SelectorRequirement
+from lowtide_operator.api.policy import CaptureMethod, LabelSelector, SelectorOperator, SelectorRequirement
 from lowtide_operator.api.quiesce import QuiesceStrategy
-from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedVolume
+from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume
 from lowtide_operator.api.values import parse_time
+from lowtide_operator.planning.copyable import resolve_copy
 from lowtide_operator.planning.movers import consumer_identity
-from lowtide_operator.planning.naming import SLOT_ANNOTATION, is_ours
+from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
 from lowtide_operator.planning.run import Run, S
 
@@ -67,9 +68,14 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
         return False
     _check_claims(run, policy.spec, claims)
     check_privilege(run, policy.spec.mover)
+    copies: dict[str, ResolvedCopy | None] = {}
+    for claim in claims if policy.spec.capture.method is not CaptureMethod.DIRECT else ():
+        if not run.failing:
+            copies[claim.meta.name] = resolve_copy(run, policy.spec.capture, claim)
     if run.failing:
         return False
-    run.update(start_time=run.now, attempt=1, resolved=_resolved(policy, policy.spec, claims, run.world, start_by))
+    resolved = _resolved(policy, policy.spec, claims, copies, run.world, start_by)
+    run.update(start_time=run.now, attempt=1, resolved=resolved)
     run.waiting("Preflight", "The repository is being opened before anything is stopped.")
     run.look_again(1)
     return False
@@ -77,7 +83,7 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
 
 def select_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec) -> tuple[Claim, ...]:
     """The claims of the group, by name. Fails the run where there is none, or one that is named does not exist."""
-    present = {claim.meta.name: claim for claim in run.world.claims}
+    present = {claim.meta.name: claim for claim in run.world.claims if COPY_LABEL not in claim.meta.labels}
     if spec.volumes.claims is not None:
         missing = [name for name in spec.volumes.claims if name not in present]
         if missing:
@@ -151,21 +157,30 @@ def _check_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec, claims: tupl
                 f"never binds one. Start the workload that uses it, or take it out of the group.",
             )
         elif claim.volume_mode != "Filesystem":
-            run.fail("BlockVolume", f"PersistentVolumeClaim {name} is a block volume: capture Direct reads files only.")
+            run.fail("BlockVolume", f"PersistentVolumeClaim {name} is a block volume: movers read files only.")
         elif name == spec.repository.claim_name:
             run.fail("RepositoryInGroup", f"PersistentVolumeClaim {name} holds the repository: exclude it.")
-        elif spec.quiesce.strategy is QuiesceStrategy.NONE and "ReadWriteOncePod" in claim.access_modes:
+        elif (
+            spec.capture.method is CaptureMethod.DIRECT
+            and spec.quiesce.strategy is QuiesceStrategy.NONE
+            and "ReadWriteOncePod" in claim.access_modes
+        ):
             user = next((p for p in run.world.pods if name in p.claims and not is_ours(p.meta.labels)), None)
             if user is not None:
                 run.fail(
                     "ClaimInUse",
                     f"PersistentVolumeClaim {name} is ReadWriteOncePod and pod {user.meta.name} has it: only "
-                    f"quiesce.strategy ScaleDown lets a mover read it.",
+                    f"quiesce.strategy ScaleDown, or capture by copies, lets a mover read it.",
                 )
 
 
 def _resolved(
-    policy: PolicyObject, spec: BackupPolicySpec, claims: tuple[Claim, ...], world: World, start_by: datetime | None
+    policy: PolicyObject,
+    spec: BackupPolicySpec,
+    claims: tuple[Claim, ...],
+    copies: Mapping[str, ResolvedCopy | None],
+    world: World,
+    start_by: datetime | None,
 ) -> Resolved:
     return Resolved(
         policy_uid=policy.meta.uid,
@@ -178,6 +193,7 @@ def _resolved(
                 uid=claim.meta.uid,
                 volume_name=claim.volume,
                 identity=consumer_identity(claim.meta.name, world),
+                copied=copies.get(claim.meta.name),
             )
             for claim in claims
         ),

@@ -3,6 +3,9 @@
     resolve ─> finalizer ─> preflight ─> quiesce ─> capture ─> release ─> settle ─> verdict ─> end └────────────── a
     failure anywhere ──────────────> end movers ─> release ─> settle ─> end
 
+With copies, capture is only the making of them: movers store them between settle and verdict, and a failure releases
+before it ends movers. Copies are deleted once they are stored, or the run fails.
+
 A step that is not done stops the plan there; the next observation goes on from it.
 """
 
@@ -17,7 +20,8 @@ from lowtide_operator.api.conditions import Truth, find, is_true
 from lowtide_operator.api.jobs import JobRecord
 from lowtide_operator.api.snapshot import Resolved, VolumeOutcome
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
-from lowtide_operator.planning.capture import capture
+from lowtide_operator.planning.capture import capture, store
+from lowtide_operator.planning.copies import discard, discarded, makes_copies, movers_of_volumes, take
 from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
 from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.movers import describe
@@ -55,7 +59,7 @@ def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:
     if past_deadline(run) and not is_true(run.status.conditions, "Captured"):
         run.fail(
             "MaxDowntimeExceeded",
-            "The volumes were not read within maxDowntime, and the workloads start again: allow more, or read less.",
+            "The volumes were not captured in maxDowntime, and the workloads start again: allow more, or read less.",
         )
     if not run.failing and snapshot.spec is not None:
         _advance(run, snapshot.spec)
@@ -104,14 +108,18 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
         run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
         if not quiesce(run, resolved.quiesce, frozenset(volume.claim for volume in resolved.volumes)):
             return
-        run.waiting("Capturing", "The volumes are being read.")
-        if not capture(run, spec, resolved):
+        run.waiting("Capturing", "The state of the volumes is being held fast.")
+        if not (take(run, spec.policy_name, resolved) if makes_copies(resolved) else capture(run, spec, resolved)):
             return
     run.waiting("Releasing", "The workloads are being started again.")
     if not _released(run):
         return
-    run.waiting("Concluding", "The group is being declared complete.")
-    if not _verdict(run, spec, resolved):
+    run.waiting("Uploading", "The copies are being stored in the repository, while the workloads run.")
+    if not store(run, spec, resolved):
+        return
+    run.waiting("Concluding", "The group is being declared complete, and copies of its volumes are deleted.")
+    discard(run)
+    if not _verdict(run, spec, resolved) or not discarded(run):
         return
     _succeed(run)
 
@@ -152,7 +160,7 @@ def _preflight(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved)
 
 def _released(run: Run[SnapshotStatus]) -> bool:
     """Put everything back and wait until it is ready."""
-    if not release(run):
+    if not release(run, movers=movers_of_volumes(run.status.resolved)):
         return False
     if run.status.quiesce is None and not is_true(run.status.conditions, "Released"):
         run.condition("Released", Truth.TRUE, "NothingHeld", "Nothing was stopped.")
@@ -200,11 +208,15 @@ def _unwind(run: Run[SnapshotStatus]) -> None:
     if failure is None:
         return
     run.waiting(failure.reason, failure.message)
+    discard(run)
+    if makes_copies(run.status.resolved) and not _released(run):
+        end_jobs(run, frozenset(purpose.value for purpose in Purpose), lost_after=LOST_MOVER)
+        return
     if not end_jobs(run, frozenset(purpose.value for purpose in Purpose), lost_after=LOST_MOVER):
         if _holds(run):
             run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that have the volumes are being ended.")
         return
-    if not _released(run):
+    if not _released(run) or not discarded(run):
         return
     for kind in ("Quiesced", "Captured", "Uploaded"):
         if not is_true(run.status.conditions, kind):
@@ -219,7 +231,7 @@ def _tidy(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
     """Remove what a terminal run left: Jobs whose results are stored, marks, and a finalizer that nothing needs."""
     delete_ended(run)
     clear_marks(run)
-    if any_left(run):
+    if any_left(run) or discard(run):
         run.look_again(30)
     wanted = tuple(name for name in run.meta.finalizers if name != FINALIZER)
     if keep_finalizer(run, spec):

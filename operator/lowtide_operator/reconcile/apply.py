@@ -15,14 +15,18 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
+from lowtide_operator.manifests import copies
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import (
     Action,
     Announce,
     CheckUnchanged,
     CreateClaim,
+    CreateCopy,
     CreateJob,
     CreateSnapshot,
+    CreateVolumeSnapshot,
+    DeleteCopy,
     DeleteJob,
     DeletePod,
     MoverJob,
@@ -97,6 +101,12 @@ class Applier:
                 return await self._create(kinds.SNAPSHOT, _snapshot(action))
             case CreateClaim():
                 return await self._create(kinds.CLAIM, _claim(action))
+            case CreateVolumeSnapshot():
+                return await self._create(kinds.VOLUME_SNAPSHOT, copies.volume_snapshot(action), action.labels)
+            case CreateCopy():
+                return await self._create(kinds.CLAIM, copies.copy_claim(action), action.labels)
+            case DeleteCopy(ref):
+                return await self._delete(_kind(ref), ref)
             case StampClaim(ref, version, annotations):
                 await self._patch(ref, version, {"metadata": {"annotations": dict(annotations)}}, versions)
                 return True

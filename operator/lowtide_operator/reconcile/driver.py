@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from lowtide_operator.api.conditions import MAX_MESSAGE
-from lowtide_operator.api.values import format_time
+from lowtide_operator.api.values import format_time, parse_duration
 from lowtide_operator.cluster.errors import ClusterError, Conflict, Unreachable
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.errors import LowtideError
@@ -145,10 +145,13 @@ class Driver:
         good, reason = ready.get("status") == "True", str(ready.get("reason"))
         logger.info("%s ended: %s (%s)", key, reason, ready.get("message"))
         self._metrics.runs.labels(key.subject, key.namespace, "good" if good else "failed", reason).inc()
+        method = ((status.get("resolved") or {}).get("capture") or {}).get("method", "")
         ledger = status.get("quiesce") or {}
         if ledger.get("startTime") and ledger.get("readyTime"):
             began, ended = (datetime.fromisoformat(ledger[name]) for name in ("startTime", "readyTime"))
-            self._metrics.downtime.labels(key.subject).observe((ended - began).total_seconds())
+            self._metrics.downtime.labels(key.subject, method).observe((ended - began).total_seconds())
+        if upload := status.get("upload"):
+            self._metrics.upload.labels(key.subject, method).observe(parse_duration(upload).total_seconds())
 
     async def _explain(self, key: Key, reason: str, message: str) -> None:
         """Say on the object itself why it stands still: Ready=Unknown and an Event. Never on a run that has ended.

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import ClusterError
+from lowtide_operator.cluster.errors import ClusterError, NotServed
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.observed import (
+    Claim,
     MoverProgress,
     ObservedOrphans,
     ObservedPolicy,
@@ -89,7 +91,8 @@ class Gatherer:
                 observed = ObservedPolicy(own, self._snapshots(bodies))
             case Subject.SNAPSHOT:
                 run = parse.snapshot(body, strict=True)
-                observed = ObservedSnapshot(run, await self._world(key.namespace, run.meta.uid))
+                world = await self._world(key.namespace, run.meta.uid)
+                observed = ObservedSnapshot(run, await self._with_copies(world, run))
             case _:
                 back = parse.restore(body, strict=True)
                 observed = ObservedRestore(back, await self._world(key.namespace, back.meta.uid))
@@ -138,9 +141,40 @@ class Gatherer:
             restores=self._restores(lists[kinds.RESTORE]),
         )
 
+    async def _with_copies(self, world: World, run: SnapshotObject) -> World:
+        """What a run by copies must know beside the rest: their classes, its VolumeSnapshots, and what is wrong with
+        claims that are not bound."""
+        capture = _capture_of(world, run)
+        if capture is None or capture.method is CaptureMethod.DIRECT:
+            return world
+        named = {claim.storage_class for claim in world.claims} | {capture.storage_class_name or ""}
+        storage = await self._each(kinds.STORAGE_CLASS, named - {""})
+        world = replace(world, storage_classes=tuple(parse.storage_class(body) for body in storage))
+        own = f"{naming.COPY_LABEL},{naming.RUN_LABEL}={run.meta.uid}"
+        if capture.method is CaptureMethod.SNAPSHOT:
+            taken = await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, world.namespace, own)
+            classes = await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT_CLASS, None)
+            world = replace(
+                world,
+                snapshots_served=taken is not None and classes is not None,
+                volume_snapshots=tuple(parse.volume_snapshot(body) for body in taken or ()),
+                snapshot_classes=tuple(parse.snapshot_class(body) for body in classes or ()),
+            )
+        claims = [await self._with_trouble(claim, run.meta.uid) for claim in world.claims]
+        return replace(world, claims=tuple(claims))
+
+    async def _with_trouble(self, claim: Claim, run: str) -> Claim:
+        labels = claim.meta.labels
+        if naming.COPY_LABEL not in labels or labels.get(naming.RUN_LABEL) != run or claim.phase == "Bound":
+            return claim
+        about = f"involvedObject.uid={claim.meta.uid}"
+        events = await self._cluster.list(kinds.EVENT, claim.meta.namespace, fields=about)
+        return replace(claim, trouble=parse.trouble(events))
+
     async def _orphans(self, namespace: str) -> Gathered:
         lists = await self._lists(namespace, *HOLDABLE)  # before the runs: a run is older than its holds
         lists |= await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE)
+        taken = await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, namespace, naming.COPY_LABEL)
         observed = ObservedOrphans(
             namespace=namespace,
             workloads=tuple(parse.workload(body) for kind in HOLDABLE for body in lists[kind] if is_marked(body)),
@@ -148,6 +182,7 @@ class Gatherer:
             claims=tuple(parse.claim(body) for body in lists[kinds.CLAIM]),
             snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
             restores=self._restores(lists[kinds.RESTORE]),
+            volume_snapshots=tuple(parse.volume_snapshot(body) for body in taken or ()),
         )
         return Gathered(observed, None, self._cluster.now())
 
@@ -205,6 +240,25 @@ class Gatherer:
     def forget_except(self, uids: set[str]) -> None:
         """Drop what is remembered of objects that are not among `uids`."""
         self._parsed = {uid: entry for uid, entry in self._parsed.items() if uid in uids}
+
+
+async def list_if_served(
+    cluster: Cluster, kind: Kind, namespace: str | None, labels: str = ""
+) -> list[Manifest] | None:
+    """The objects, or None where the API server does not have that kind. Raises ClusterError."""
+    try:
+        return await cluster.list(kind, namespace, labels=labels)
+    except NotServed:
+        return None
+
+
+def _capture_of(world: World, run: SnapshotObject) -> Capture | None:
+    """What the run goes by, or will once it is resolved."""
+    if run.status.resolved is not None:
+        return run.status.resolved.capture
+    name = run.spec.policy_name if run.spec is not None else ""
+    policy = next((policy for policy in world.policies if policy.meta.name == name), None)
+    return policy.spec.capture if policy is not None and policy.spec is not None else None
 
 
 def is_marked(body: Manifest) -> bool:

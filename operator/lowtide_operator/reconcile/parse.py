@@ -6,7 +6,7 @@ What Kubernetes leaves out is filled in as Kubernetes itself reads it (one repli
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -30,9 +30,12 @@ from lowtide_operator.planning.observed import (
     Pod,
     PolicyObject,
     RestoreObject,
+    SnapshotClass,
     SnapshotObject,
+    StorageClass,
     Uid,
     Volume,
+    VolumeSnapshot,
     Workload,
 )
 
@@ -167,7 +170,48 @@ def volume(body: Manifest, driver: Manifest | None) -> Volume:
         driver=csi.get("driver", ""),
         attach_required=driver is not None and (driver.get("spec") or {}).get("attachRequired", True),
         nodes=tuple(name for names in hosts for name in names or ()) if hosts and None not in hosts else None,
+        node_terms=tuple(required),
     )
+
+
+def storage_class(body: Manifest) -> StorageClass:
+    """A StorageClass."""
+    return StorageClass(
+        name=body["metadata"]["name"],
+        provisioner=body.get("provisioner", ""),
+        waits=body.get("volumeBindingMode") == "WaitForFirstConsumer",
+        retains=body.get("reclaimPolicy", "Delete") == "Retain",
+    )
+
+
+def snapshot_class(body: Manifest) -> SnapshotClass:
+    """A VolumeSnapshotClass."""
+    annotations = body["metadata"].get("annotations") or {}
+    return SnapshotClass(
+        name=body["metadata"]["name"],
+        driver=body.get("driver", ""),
+        default=annotations.get("snapshot.storage.kubernetes.io/is-default-class") == "true",
+        retains=body.get("deletionPolicy") == "Retain",
+    )
+
+
+def volume_snapshot(body: Manifest) -> VolumeSnapshot:
+    """A VolumeSnapshot."""
+    status = body.get("status") or {}
+    error = status.get("error")
+    return VolumeSnapshot(
+        meta=meta(body),
+        ready=bool(status.get("boundVolumeSnapshotContentName")) and bool(status.get("readyToUse")) and not error,
+        error=(error or {}).get("message", ""),
+        size=status.get("restoreSize", ""),
+    )
+
+
+def trouble(events: Iterable[Manifest]) -> str:
+    """The message of the newest warning among events; "" where there is none."""
+    warnings = [event for event in events if event.get("type") == "Warning"]
+    newest = max(warnings, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default={})
+    return str(newest.get("message", ""))
 
 
 def attachment(body: Manifest) -> Attachment:

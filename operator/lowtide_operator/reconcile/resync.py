@@ -7,12 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
 from lowtide_operator.reconcile.driver import Driver
-from lowtide_operator.reconcile.gather import HOLDABLE, Gatherer
+from lowtide_operator.reconcile.gather import HOLDABLE, Gatherer, list_if_served
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
 from lowtide_operator.reconcile.leases import NamespaceLeases
 from lowtide_operator.reconcile.queue import WorkQueue
@@ -38,8 +39,9 @@ class Resync:
         """One round. Answers the namespaces that hold anything of ours. Raises ClusterError."""
         ours = {subject: await self._all(kind) for subject, kind in KIND_OF.items()}
         held = [body for kind in HOLDABLE for body in await self._all(kind, naming.HELD_LABEL)]
+        copies = await self._copies()
         bodies = [body for found in ours.values() for body in found]
-        namespaces = {_namespace(body) for body in (*bodies, *held)}
+        namespaces = {_namespace(body) for body in (*bodies, *held, *copies)}
         for namespace in sorted(namespaces):
             self._queue.add(Key(Subject.ORPHANS, namespace))
         for subject, found in ours.items():
@@ -49,6 +51,13 @@ class Resync:
                     self._queue.add(key)
         self._gatherer.forget_except({body["metadata"]["uid"] for body in bodies})
         return namespaces
+
+    async def _copies(self) -> list[Manifest]:
+        """Every claim and VolumeSnapshot that is a copy: what its run left may stand in a namespace without any run."""
+        found = await self._all(kinds.CLAIM, naming.COPY_LABEL)
+        for scope in self._scopes:
+            found += await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, scope, naming.COPY_LABEL) or ()
+        return found
 
     async def _all(self, kind: Kind, labels: str = "") -> list[Manifest]:
         pages = [await self._cluster.list(kind, scope, labels=labels) for scope in self._scopes]

@@ -14,6 +14,7 @@ from tests.integration.operator_world.api import Api, ApiError, Object
 from tests.integration.operator_world.movers import Movers, Play, message_of
 
 NODE = "played-node"
+DRIVER = "played.lowtide.dev"
 
 
 def stamp() -> str:
@@ -22,7 +23,10 @@ def stamp() -> str:
 
 class PlayedKubelet:
     """Plays the pods of `namespace`, from `start` to `stop`. `linger` is how many seconds a deleted pod takes to go. A
-    pod of which `stays` is true does not go, and one of which `held_back` is true does not become ready."""
+    pod of which `stays` is true does not go, and one of which `held_back` is true does not become ready.
+
+    With `takes_snapshots` VolumeSnapshots become ready. While there is `trouble`, no copy is made, and it is said why.
+    """
 
     def __init__(self, api: Api, namespace: str, movers: Movers) -> None:
         self._api = api
@@ -31,6 +35,8 @@ class PlayedKubelet:
         self.linger = 0.0
         self.stays: Callable[[Object], bool] = lambda pod: False
         self.held_back: Callable[[Object], bool] = lambda pod: False
+        self.takes_snapshots = False
+        self.trouble = ""
         self.errors: list[str] = []
         self._plays: dict[str, tuple[Play, float]] = {}
         self._going: dict[str, float] = {}
@@ -60,7 +66,13 @@ class PlayedKubelet:
             self._next_heartbeat = time.monotonic() + 10
         for claim in self._api.list(kinds.CLAIM, self._namespace):
             if not claim["spec"].get("volumeName") and "deletionTimestamp" not in claim["metadata"]:
-                self._provision(claim)
+                if self.trouble and claim["spec"].get("dataSource"):
+                    self._complain(claim)
+                else:
+                    self._provision(claim)
+        if self.takes_snapshots:
+            for snapshot in self._api.list(kinds.VOLUME_SNAPSHOT, self._namespace):
+                self._take(snapshot)
         for pod in self._api.list(kinds.POD, self._namespace):
             self._step(pod)
 
@@ -150,10 +162,40 @@ class PlayedKubelet:
                     "name": metadata["name"],
                     "uid": metadata["uid"],
                 },
-                "csi": {"driver": "played.lowtide.dev", "volumeHandle": name},
+                "csi": {"driver": DRIVER, "volumeHandle": name},
             },
         }
         self._api.create(kinds.VOLUME, volume)
+
+    def _take(self, snapshot: Object) -> None:
+        name, status = snapshot["metadata"]["name"], snapshot.get("status") or {}
+        if self.trouble:
+            told: Object = {"readyToUse": False, "error": {"message": self.trouble, "time": stamp()}}
+        else:
+            told = {
+                "readyToUse": True,
+                "boundVolumeSnapshotContentName": f"played-{name}",
+                "restoreSize": "10Mi",
+                "error": None,
+            }
+        if status.get("readyToUse") is not told["readyToUse"]:
+            self._api.patch(kinds.VOLUME_SNAPSHOT, self._namespace, name, {"status": told}, "status")
+
+    def _complain(self, claim: Object) -> None:
+        """What a provisioner tells of a claim for which it can make no volume."""
+        metadata = claim["metadata"]
+        name = f"{metadata['name']}.trouble"
+        if self._api.get(kinds.EVENT, self._namespace, name) is None:
+            about = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": self._namespace}
+            event = {
+                "metadata": {"name": name, "namespace": self._namespace},
+                "involvedObject": {**about, "name": metadata["name"], "uid": metadata["uid"]},
+                "type": "Warning",
+                "reason": "ProvisioningFailed",
+                "message": self.trouble,
+                "lastTimestamp": stamp(),
+            }
+            self._api.create(kinds.EVENT, event)
 
     def _keep_node_ready(self) -> None:
         if self._api.get(kinds.NODE, None, NODE) is None:

@@ -14,9 +14,10 @@ from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.planning.naming import HELD_LABEL, RUN_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kubectl import Kubectl
+from tests.cluster.storage import define_snapshots
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Api, Object
-from tests.integration.operator_world.kubelet import PlayedKubelet
+from tests.integration.operator_world.kubelet import DRIVER, PlayedKubelet
 from tests.integration.operator_world.movers import Movers
 from tests.integration.operator_world.process import ROOT, Operator
 
@@ -58,6 +59,15 @@ class World:
                 self.api.patch(kind, self.namespace, body["metadata"]["name"], {"metadata": {"finalizers": None}})
         self.api.delete(kinds.NAMESPACE, None, self.namespace)
         self.api.close()
+
+    def allow_copies(self) -> None:
+        """Snapshots in the API server, the classes `played`, and a driver that takes and copies."""
+        define_snapshots(self.plane.kubectl)
+        taking = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass", "deletionPolicy": "Delete"}
+        making = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": DRIVER}
+        named = {"metadata": {"name": "played"}}
+        self.plane.kubectl.apply({**taking, **named, "driver": DRIVER}, {**making, **named})
+        self.kubelet.takes_snapshots = True
 
     def policy(self, name: str = "nightly", **spec: Any) -> Object:
         """Create a BackupPolicy over both claims."""

@@ -13,7 +13,15 @@ from lowtide_operator.api.policy import Capture, CaptureMethod, SnapshotCounts
 from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger, WorkloadKind, WorkloadRef
 from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.api.restore import ResolvedRestore, ResolvedRestoreVolume, RestoreVolumeStatus
-from lowtide_operator.api.snapshot import Progress, Resolved, ResolvedVolume, VolumeOutcome, VolumeStatus
+from lowtide_operator.api.snapshot import (
+    CopyRecord,
+    Progress,
+    Resolved,
+    ResolvedCopy,
+    ResolvedVolume,
+    VolumeOutcome,
+    VolumeStatus,
+)
 
 
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +78,12 @@ GOOD: dict[str, dict[str, Any]] = {
                 },
                 "exclude": ["cache-0"],
             },
-            "capture": {"method": "Direct"},
+            "capture": {
+                "method": "Snapshot",
+                "volumeSnapshotClassName": "fast-snapshots",
+                "storageClassName": "fast",
+                "timeout": "2m",
+            },
             "quiesce": {
                 "strategy": "ScaleDown",
                 "workloads": [{"kind": "Deployment", "name": "web"}, {"kind": "CronJob", "name": "mailer"}],
@@ -286,8 +299,18 @@ STATUS: dict[str, Model] = {
             start_by=_THEN,
             repository=_REPOSITORY,
             repository_id="ab" * 32,
-            volumes=(ResolvedVolume(claim="data", uid="88", volume_name="pv-1", identity=_IDENTITY),),
-            capture=Capture(method=CaptureMethod.DIRECT),
+            volumes=(
+                ResolvedVolume(
+                    claim="data",
+                    uid="88",
+                    volume_name="pv-1",
+                    identity=_IDENTITY,
+                    copied=ResolvedCopy(snapshot_class_name="fast-snapshots", storage_class_name="fast", node="node-1"),
+                ),
+            ),
+            capture=Capture(
+                method=CaptureMethod.SNAPSHOT, volume_snapshot_class_name="fast-snapshots", storage_class_name="fast"
+            ),
             quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
             mover=Mover.model_validate(GOOD["a policy with everything"]["spec"]["mover"]),
         ),
@@ -297,6 +320,19 @@ STATUS: dict[str, Model] = {
         end_time=_THEN,
         captured_time=_THEN,
         downtime=timedelta(seconds=123),
+        upload=timedelta(seconds=4567),
+        copies=(
+            CopyRecord(
+                claim="data",
+                name="lowtide-copy-0123456789",
+                asked_at=_THEN,
+                uid="99",
+                ready_at=_THEN,
+                size="1Gi",
+                claimed_at=_THEN,
+                claim_uid="aa",
+            ),
+        ),
         jobs=_JOBS,
         failure=_FAILURE,
         volumes=(VolumeStatus(**_VOLUME),),

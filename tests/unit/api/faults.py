@@ -24,11 +24,23 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
     "a time zone with a space": (POLICY, "spec.timeZone", "Central Time", "name of a time zone like UTC"),
     "no capture": (POLICY, "spec.capture", ..., "spec.capture: Required value"),
     "no capture method": (POLICY, "spec.capture", {}, "spec.capture.method: Required value"),
-    "a capture method that does not work yet": (
+    "a capture method that there is not": (
         POLICY,
         "spec.capture.method",
-        "Snapshot",
-        'supported values: "Direct"',
+        "Rsync",
+        'supported values: "Snapshot", "Clone", "Direct"',
+    ),
+    "a snapshot class without snapshots": (
+        POLICY,
+        "spec.capture",
+        {"method": "Clone", "volumeSnapshotClassName": "fast"},
+        "volumeSnapshotClassName goes with method Snapshot",
+    ),
+    "a class of copies without copies": (
+        POLICY,
+        "spec.capture",
+        {"method": "Direct", "storageClassName": "fast"},
+        "storageClassName is that of copies: method Direct makes none",
     ),
     "claims and a selector": (
         POLICY,

@@ -14,6 +14,7 @@ from lowtide_operator.cluster.errors import (
     Conflict,
     Forbidden,
     NotFound,
+    NotServed,
     Rejected,
     Unreachable,
     from_status,
@@ -26,7 +27,7 @@ NOON = "Mon, 05 Jan 2026 12:00:00 GMT"
     ("status", "reason", "error"),
     [
         pytest.param(404, "NotFound", NotFound, id="an object that is not there"),
-        pytest.param(404, "", Unreachable, id="a kind that is not served (yet): never taken for an absent object"),
+        pytest.param(404, "", NotServed, id="a kind that is not served (yet): never taken for an absent object"),
         pytest.param(409, "AlreadyExists", AlreadyExists, id="a name that is taken"),
         pytest.param(409, "Conflict", Conflict, id="a precondition that does not hold"),
         pytest.param(403, "Forbidden", Forbidden, id="a right or a quota"),
@@ -42,7 +43,7 @@ def test_answers_and_errors(status: int, reason: str, error: type[ClusterError])
     found = from_status(status, reason, "why", "reading Pod a/b")
     assert type(found) is error
     assert "reading Pod a/b" in str(found)
-    assert found.retryable is (error in (Unreachable, Conflict))
+    assert found.retryable is (error in (Unreachable, NotServed, Conflict))
 
 
 def test_a_patch_of_an_object_that_another_took_the_place_of_is_a_conflict() -> None:

@@ -8,7 +8,7 @@ from lowtide_operator.api.mover import Mover
 from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.manifests import Installation
 from lowtide_operator.planning import naming
-from lowtide_operator.planning.actions import MoverJob, Placement, Purpose, Ref
+from lowtide_operator.planning.actions import CreateCopy, CreateVolumeSnapshot, MoverJob, Placement, Purpose, Ref
 from lowtide_operator.planning.observed import Identity, Uid
 from tests.unit.api import examples
 
@@ -72,6 +72,19 @@ CASES: dict[str, MoverJob] = {
         identity=APP,
         placement=Placement(preferred_nodes=("node-1", "node-2")),
     ),
+    "backup-copy": job(
+        Purpose.BACKUP,
+        "data",
+        copy=naming.copy_name(RUN, "data"),
+        host="shop",
+        tags=tags("data"),
+        identity=APP,
+        placement=Placement(
+            required_terms=(
+                {"matchExpressions": [{"key": "topology.csi.example/zone", "operator": "In", "values": ["a"]}]},
+            )
+        ),
+    ),
     "lookup": job(Purpose.LOOKUP, tags=tags("data"), repository_id=REPOSITORY_ID),
     "verdict": job(
         Purpose.VERDICT,
@@ -119,3 +132,16 @@ CASES: dict[str, MoverJob] = {
     ),
 }
 """By the name of the file in golden/."""
+
+COPY = naming.copy_name(RUN, "data")
+COPY_LABELS = naming.copy_labels(RUN, "shop")
+
+COPIES: dict[str, CreateVolumeSnapshot | CreateCopy] = {
+    "copy-snapshot": CreateVolumeSnapshot("shop", COPY, COPY_LABELS, OWNER, "data", "fast-snapshots"),
+    "copy-claim": CreateCopy(
+        "shop", COPY, COPY_LABELS, OWNER, "data", "1100Mi", ("ReadWriteOncePod",), "fast", snapshot=COPY
+    ),
+    "copy-clone": CreateCopy(
+        "shop", COPY, COPY_LABELS, OWNER, "data", "1Gi", ("ReadWriteOnce",), "local", node="node-1"
+    ),
+}

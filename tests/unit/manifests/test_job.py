@@ -18,12 +18,31 @@ from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.manifests import mover_job
 from lowtide_operator.manifests.command import container_arguments
-from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.manifests.copies import copy_claim, volume_snapshot
+from lowtide_operator.planning.actions import CreateVolumeSnapshot, MoverJob, Purpose
 from lowtide_operator.planning.movers import as_identity, consumer_identity
 from lowtide_operator.planning.observed import Identity, Meta, Pod, Uid, World
-from tests.unit.manifests.cases import APP, CASES, INSTALLATION, job
+from tests.unit.manifests.cases import APP, CASES, COPIES, INSTALLATION, job
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_as_the_golden_file_says(name: str) -> None:
+    agrees_with_golden(name, copy_manifest(name))
+
+
+def agrees_with_golden(name: str, manifest: dict[str, Any]) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    text = yaml.safe_dump(manifest, sort_keys=False, width=120)
+    if os.environ.get("LOWTIDE_WRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def copy_manifest(name: str) -> dict[str, Any]:
+    wanted = COPIES[name]
+    return volume_snapshot(wanted) if isinstance(wanted, CreateVolumeSnapshot) else copy_claim(wanted)
 
 
 def built(job: MoverJob) -> dict[str, Any]:
@@ -44,15 +63,11 @@ every_job = pytest.mark.parametrize("job", CASES.values(), ids=CASES)
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_job_is_as_the_golden_file_says(name: str) -> None:
-    path = GOLDEN / f"{name}.yaml"
-    text = yaml.safe_dump(built(CASES[name]), sort_keys=False, width=120)
-    if os.environ.get("LOWTIDE_WRITE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    agrees_with_golden(name, built(CASES[name]))
 
 
 def test_there_is_no_golden_file_that_nothing_writes() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES) | set(COPIES)
 
 
 @every_job
@@ -82,6 +97,15 @@ def test_a_mover_can_neither_reach_the_api_nor_grow(job: MoverJob) -> None:
 @every_job
 def test_every_mount_has_its_volume_and_every_volume_its_mount(job: MoverJob) -> None:
     assert [mount["name"] for mount in container(job)["volumeMounts"]] == [v["name"] for v in pod(job)["volumes"]]
+
+
+def test_a_copy_is_mounted_where_the_volume_would_be() -> None:
+    reading = job(Purpose.BACKUP, "data", copy="lowtide-copy-1")
+    (volume,) = (v for v in pod(reading)["volumes"] if v["name"] == "data")
+    (mount,) = (m for m in container(reading)["volumeMounts"] if m["name"] == "data")
+    assert volume["persistentVolumeClaim"] == {"claimName": "lowtide-copy-1", "readOnly": True}
+    assert mount["mountPath"] == "/volumes/data"
+    assert "/volumes/data" in container(reading)["args"]
 
 
 @pytest.mark.parametrize("purpose", [Purpose.BACKUP])

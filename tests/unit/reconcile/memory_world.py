@@ -28,6 +28,7 @@ SHOP = "shop"
 REPOSITORY_ID = hashlib.sha256(b"repository").hexdigest()
 WORKLOADS: tuple[tuple[Kind, str, int], ...] = ((kinds.DEPLOYMENT, "web", 2), (kinds.STATEFUL_SET, "db", 1))
 CLAIMS = ("web-data", "db-data")
+DRIVER = "csi.example"
 
 
 class Died(BaseException):
@@ -48,8 +49,8 @@ class Shop:
         put(kinds.NAMESPACE, {"metadata": {"name": SHOP}})
         put(kinds.NODE, {"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
         for name in CLAIMS:
-            put(kinds.VOLUME, {"metadata": {"name": f"pv-{name}"}, "spec": {}})
-            spec = {"volumeName": f"pv-{name}", "accessModes": ["ReadWriteOnce"]}
+            put(kinds.VOLUME, {"metadata": {"name": f"pv-{name}"}, "spec": {"csi": {"driver": DRIVER}}})
+            spec = {"volumeName": f"pv-{name}", "accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}
             put(
                 kinds.CLAIM,
                 {
@@ -58,6 +59,11 @@ class Shop:
                     "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
                 },
             )
+        put(kinds.STORAGE_CLASS, {"metadata": {"name": "fast"}, "provisioner": DRIVER})
+        put(
+            kinds.VOLUME_SNAPSHOT_CLASS,
+            {"metadata": {"name": "snapshots"}, "driver": DRIVER, "deletionPolicy": "Delete"},
+        )
         for kind, name, count in WORKLOADS:
             template = {"spec": pod_spec(f"{name}-data")}
             put(
@@ -125,6 +131,7 @@ class Shop:
             self._play_workload(kind, name)
         for job in self.cluster.all(kinds.JOB):
             self._play_job(job)
+        self._play_driver()
 
     def status(self, key: Key) -> Object:
         body = self.cluster.peek(KIND_OF[key.subject], SHOP, key.name)
@@ -151,6 +158,20 @@ class Shop:
 
     def mutations(self) -> list[Call]:
         return [call for call in self.cluster.calls if call.mutates]
+
+    def copies(self) -> list[str]:
+        """Every copy that is there."""
+        claims = [claim for claim in self.cluster.all(kinds.CLAIM) if claim["metadata"]["name"] not in CLAIMS]
+        return [body["metadata"]["name"] for body in (*claims, *self.cluster.all(kinds.VOLUME_SNAPSHOT))]
+
+    def _play_driver(self) -> None:
+        for taken in self.cluster.all(kinds.VOLUME_SNAPSHOT):
+            if not taken.get("status"):
+                ready = {"readyToUse": True, "boundVolumeSnapshotContentName": "content", "restoreSize": "1Gi"}
+                self.cluster.put(kinds.VOLUME_SNAPSHOT, {**taken, "status": ready})
+        for claim in self.cluster.all(kinds.CLAIM):
+            if not claim.get("status"):
+                self.cluster.put(kinds.CLAIM, {**claim, "status": {"phase": "Bound"}})
 
     def _play_workload(self, kind: Kind, name: str) -> None:
         body = self.cluster.peek(kind, SHOP, name)

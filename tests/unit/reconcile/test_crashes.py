@@ -8,7 +8,7 @@ import random
 import pytest
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import Conflict, Unreachable
+from lowtide_operator.cluster.errors import Conflict, Forbidden, NotServed, Unreachable
 from lowtide_operator.cluster.memory import Call
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.keys import Key, Subject
@@ -218,3 +218,64 @@ async def test_two_processes_that_both_believe_they_are_the_operator_do_everythi
     assert shop.ready(key) == ("True", "Complete")
     shop.assert_back()
     assert sorted(words[0] for words in shop.commands) == ["backup", "backup", "preflight", "verdict"]
+
+
+@pytest.mark.parametrize("method", ["Snapshot", "Clone"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_process_that_dies_at_any_write_of_a_run_by_copies_leaves_nothing_down_and_no_copy(
+    when: str, method: str
+) -> None:
+    quiet = Shop()
+    quiet.policy(capture={"method": method})
+    await quiet.drive(quiet.snapshot())
+    writes = len([call for call in quiet.mutations() if call.kind != kinds.EVENT])
+    assert writes > 30, "the run has become so short that this test means nothing"
+    for number in range(1, writes + 1):
+        shop = Shop()
+        shop.policy(capture={"method": method})
+        key = shop.snapshot()
+        _, fault = at(number, Died(f"at write {number}"))
+        setattr(shop.cluster, "fault" if when == "before" else "fault_after", fault)
+        assert await drive_through(shop, key) == 1, f"write {number} was never reached"
+        assert shop.ready(key) == ("True", "Complete"), f"{when} write {number}"
+        shop.assert_back()
+        assert shop.copies() == [], f"{when} write {number}"
+        commands = sorted(words[0] for words in shop.commands)
+        assert commands == ["backup", "backup", "preflight", "verdict"], f"{when} write {number}"
+
+
+@pytest.mark.parametrize("method", ["Snapshot", "Clone"])
+async def test_a_quota_ends_a_run_by_copies_at_once_with_its_words_and_the_workloads_come_back(method: str) -> None:
+    shop = Shop()
+    shop.policy(capture={"method": method})
+    copied = kinds.VOLUME_SNAPSHOT if method == "Snapshot" else kinds.CLAIM
+
+    def fault(call: Call) -> BaseException | None:
+        refused = Forbidden(f"creating {call.kind} shop/{call.name}: exceeded quota: objects")
+        return refused if call.verb == "create" and call.kind == copied else None
+
+    shop.cluster.fault = fault
+    key = shop.snapshot()
+    await shop.drive(key)
+    assert shop.ready(key) == ("False", "CopyRefused")
+    (failure,) = (entry["message"] for entry in shop.status(key)["conditions"] if entry["type"] == "Ready")
+    assert "exceeded quota: objects" in failure
+    shop.assert_back()
+    assert "backup" not in {words[0] for words in shop.commands}
+
+
+async def test_without_the_kind_volumesnapshot_everything_but_method_snapshot_works() -> None:
+    shop = Shop()
+    absent = (kinds.VOLUME_SNAPSHOT, kinds.VOLUME_SNAPSHOT_CLASS)
+    shop.cluster.fault = lambda call: NotServed("HTTP 404") if call.kind in absent else None
+    for method, expected in (
+        ("Direct", ("True", "Complete")),
+        ("Clone", ("True", "Complete")),
+        ("Snapshot", ("False", "SnapshotsNotServed")),
+    ):
+        shop.policy(capture={"method": method})
+        key = shop.snapshot(method.lower())
+        await shop.drive(key)
+        assert shop.ready(key) == expected
+        shop.assert_back()
+    assert await shop.driver.reconcile(Key(Subject.ORPHANS, SHOP)) is None

@@ -160,7 +160,8 @@ async def test_metrics_and_an_event_show_what_ended() -> None:
     of_policy = {"namespace": SHOP, "policy": "nightly"}
     assert value("lowtide_policy_ready", of_policy) == 1
     assert (value("lowtide_policy_last_success_timestamp_seconds", of_policy) or 0) > 1_700_000_000
-    assert value("lowtide_downtime_seconds_count", {"kind": "Snapshot"}) == 1
+    assert value("lowtide_downtime_seconds_count", {"kind": "Snapshot", "method": "Direct"}) == 1
+    assert value("lowtide_upload_seconds_count", {"kind": "Snapshot", "method": "Direct"}) == 1
     shop.cluster.remove(kinds.BACKUP_POLICY, SHOP, "nightly")
     await shop.driver.reconcile(Key(Subject.POLICY, SHOP, "nightly"))
     assert value("lowtide_policy_ready", of_policy) is None

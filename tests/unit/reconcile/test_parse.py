@@ -217,3 +217,34 @@ async def test_a_log_that_can_not_be_read_fails_nothing() -> None:
     shop.cluster.fault = lambda call: Unreachable("no kubelet") if call.verb == "log" else None
     await shop.drive(key)
     assert shop.ready(key) == ("True", "Complete")
+
+
+@pytest.mark.parametrize(
+    ("status", "ready", "error"),
+    [
+        pytest.param(None, False, "", id="just made"),
+        pytest.param({"readyToUse": True}, False, "", id="ready, but not bound to its content"),
+        pytest.param({"boundVolumeSnapshotContentName": "c", "readyToUse": False}, False, "", id="being taken"),
+        pytest.param({"boundVolumeSnapshotContentName": "c", "readyToUse": True}, True, "", id="ready"),
+        pytest.param(
+            {"boundVolumeSnapshotContentName": "c", "readyToUse": True, "error": {"message": "lost"}},
+            False,
+            "lost",
+            id="with an error",
+        ),
+    ],
+)
+def test_when_a_volume_snapshot_is_ready(status: dict[str, object] | None, ready: bool, error: str) -> None:
+    found = parse.volume_snapshot(body("VolumeSnapshot", "snapshot.storage.k8s.io/v1", spec={}, status=status or {}))
+    assert (found.ready, found.error) == (ready, error)
+
+
+def test_the_newest_warning_about_a_claim_is_what_is_told() -> None:
+    events = [
+        {"type": "Warning", "message": "old", "lastTimestamp": "2026-01-05T02:00:00Z"},
+        {"type": "Warning", "message": "no clones here", "lastTimestamp": "2026-01-05T02:00:09Z"},
+        {"type": "Normal", "message": "waiting", "lastTimestamp": "2026-01-05T02:00:10Z"},
+        {"type": "Warning", "message": "older still", "lastTimestamp": None, "eventTime": "2026-01-05T01:00:00Z"},
+    ]
+    assert parse.trouble(events) == "no clones here"
+    assert parse.trouble([]) == ""

@@ -1,0 +1,206 @@
+"""Capture by copies against a real API server: the kinds, their quota and their events are real, the driver plays."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.kinds import Kind
+from lowtide_operator.planning.naming import COPY_LABEL
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.storage import define_snapshots, remove_snapshots
+from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.api import Object
+from tests.integration.operator_world.world import PATIENCE, World, world
+
+pytestmark = pytest.mark.apiserver
+
+QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
+
+every_method = pytest.mark.parametrize("method", ["Snapshot", "Clone"])
+
+
+@pytest.fixture
+def shop(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
+    """A shop whose volumes can be copied."""
+    with world(control_plane, tmp_path) as made:
+        made.allow_copies()
+        yield made
+
+
+def policy(shop: World, method: str, **capture: Any) -> None:
+    shop.policy(capture={"method": method, "storageClassName": "played", **capture})
+
+
+def copies(shop: World) -> list[str]:
+    """Every copy that is there."""
+    bodies = [
+        *shop.api.list(kinds.CLAIM, shop.namespace, COPY_LABEL),
+        *shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace, COPY_LABEL),
+    ]
+    return [f"{body.get('kind', '')} {body['metadata']['name']}" for body in bodies]
+
+
+def await_no_copies(shop: World, within: float = PATIENCE) -> None:
+    wait_for("no copy is left", lambda: copies(shop) == [], within=within, seen=lambda: f"{copies(shop)}")
+
+
+@every_method
+def test_movers_read_copies_while_the_workloads_run_again(shop: World, method: str) -> None:
+    counts: list[dict[str, int]] = []
+    shop.movers.script = lambda words, before: counts.append(shop.counts()) if words[0] == "backup" else None
+    shop.operator.start()
+    policy(shop, method)
+    shop.snapshot()
+    status = shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()
+    assert counts == [shop.wanted_counts()] * 2
+    ledger, backups = status["quiesce"], [job for job in status["jobs"] if job["purpose"] == "backup"]
+    assert all(ledger["readyTime"] <= job["createdAt"] for job in backups)
+    assert all(ledger["goneTime"] <= copy["askedAt"] <= copy["readyAt"] for copy in status["copies"])
+    assert all(copy["readyAt"] <= ledger["releasedTime"] for copy in status["copies"])
+    assert status["capturedTime"] == ledger["goneTime"]
+    assert status["downtime"]
+    assert status["upload"]
+    await_no_copies(shop)
+
+
+def test_an_operator_killed_at_every_step_leaves_nothing_down_and_no_copy(shop: World) -> None:
+    """SIGKILL whenever the world changed: each new status, hold, copy or Job ends the process that made it."""
+    policy(shop, "Snapshot")
+    shop.snapshot()
+    kills, seen = 0, ""
+    deadline = time.monotonic() + 240
+    while not shop.status(kinds.SNAPSHOT, "first").get("endTime"):
+        assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
+        shop.operator.start(ready=False)
+        before = seen
+        seen = wait_for(
+            "the operator changes something",
+            lambda was=before: now if (now := fingerprint(shop)) != was else None,  # type: ignore[misc]
+            within=60,
+            every=0.01,
+            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
+        )
+        shop.operator.kill()
+        kills += 1
+    assert kills >= 10
+    assert shop.condition(kinds.SNAPSHOT, "first")["status"] == "True"
+    shop.operator.start()
+    shop.assert_back()
+    await_no_copies(shop)
+    assert shop.movers.count("backup") == 2
+
+
+def test_copies_are_found_by_their_label_although_their_snapshot_is_gone(shop: World) -> None:
+    shop.kubelet.trouble = "no space left in the pool"
+    policy(shop, "Snapshot")
+    shop.operator.start()
+    shop.snapshot()
+    wait_for("copies are asked for", lambda: len(copies(shop)) == 2, within=PATIENCE, seen=shop.operator.tail)
+    shop.operator.kill()
+    for body in shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace):
+        name = body["metadata"]["name"]
+        shop.api.patch(kinds.VOLUME_SNAPSHOT, shop.namespace, name, {"metadata": {"ownerReferences": None}})
+    shop.api.patch(kinds.SNAPSHOT, shop.namespace, "first", {"metadata": {"finalizers": None}})
+    shop.api.delete(kinds.SNAPSHOT, shop.namespace, "first")
+    shop.operator.start()
+    # What is younger than a minute is left alone.
+    await_no_copies(shop, within=150)
+    wait_for("the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=PATIENCE)
+    shop.assert_back()
+
+
+@every_method
+def test_a_driver_that_fails_is_quoted_and_the_workloads_come_back(shop: World, method: str) -> None:
+    shop.kubelet.trouble = "rpc error: this driver can't do that"
+    shop.operator.start()
+    policy(shop, method, timeout="3s")
+    shop.snapshot()
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert ready["reason"] == "CopyNotReady"
+    assert "this driver can't do that" in ready["message"]
+    shop.assert_back()
+    assert shop.movers.count("backup") == 0
+    await_no_copies(shop)
+
+
+def test_a_claim_of_a_snapshot_that_does_not_bind_fails_the_run_while_the_workloads_run(shop: World) -> None:
+    """The volume of the first snapshot can't be made: its reason is in the events of the claim."""
+    shop.operator.start()
+    policy(shop, "Snapshot", timeout="4s")
+    shop.snapshot()
+    wait_for(
+        "the state is captured",
+        lambda: shop.condition(kinds.SNAPSHOT, "first", "Captured").get("status") == "True",
+        within=PATIENCE,
+        every=0.01,
+        seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
+    )
+    shop.kubelet.trouble = "no space for another volume"
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert ready["reason"] == "CopyPending"
+    assert "no space for another volume" in ready["message"]
+    shop.assert_back()
+    await_no_copies(shop)
+
+
+def test_a_quota_that_leaves_no_room_for_a_copy_ends_the_downtime_at_once(shop: World) -> None:
+    quota: Object = {
+        "metadata": {"name": "full", "namespace": shop.namespace},
+        "spec": {"hard": {"persistentvolumeclaims": "2"}},
+    }
+    shop.api.create(QUOTA, quota)
+    wait_for(
+        "the quota counts",
+        lambda: ((shop.api.get(QUOTA, shop.namespace, "full") or {}).get("status") or {}).get("used"),
+        within=PATIENCE,
+    )
+    shop.operator.start()
+    policy(shop, "Clone")
+    shop.snapshot()
+    ready = shop.await_end(kinds.SNAPSHOT, "first")
+    assert ready["reason"] == "CopyRefused"
+    assert "exceeded quota: full" in ready["message"]
+    shop.assert_back()
+    assert copies(shop) == []
+
+
+def test_without_the_definitions_method_snapshot_is_refused_and_all_else_works(
+    shop: World, control_plane: ControlPlane
+) -> None:
+    shop.kubelet.takes_snapshots = False
+    remove_snapshots(control_plane.kubectl)
+    try:
+        shop.operator.start()
+        policy(shop, "Snapshot")
+        before = shop.pods()
+        shop.snapshot()
+        ready = shop.await_end(kinds.SNAPSHOT, "first")
+        assert ready["reason"] == "SnapshotsNotServed"
+        assert "snapshot.storage.k8s.io" in ready["message"]
+        assert shop.pods() == before
+        shop.api.patch(
+            kinds.BACKUP_POLICY,
+            shop.namespace,
+            "nightly",
+            {"spec": {"capture": {"method": "Direct", "storageClassName": None}}},
+        )
+        shop.snapshot("second")
+        shop.await_ready(kinds.SNAPSHOT, "second")
+        shop.assert_back()
+    finally:
+        define_snapshots(control_plane.kubectl)
+
+
+def fingerprint(shop: World) -> str:
+    """Everything that the operator may change, as it is now."""
+    status = dict(shop.status(kinds.SNAPSHOT, "first"))
+    jobs = [job["metadata"]["name"] for job in shop.api.list(kinds.JOB, shop.namespace)]
+    return json.dumps([status, shop.counts(), shop.held(), sorted(jobs), sorted(copies(shop))], sort_keys=True)
