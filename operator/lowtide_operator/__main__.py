@@ -17,7 +17,7 @@ from lowtide_operator.cluster.protocol import Cluster
 from lowtide_operator.cluster.real import KubernetesCluster
 from lowtide_operator.handlers.reports import build_registry
 from lowtide_operator.handlers.watch import Watch
-from lowtide_operator.manifests import Installation, mover_job
+from lowtide_operator.manifests import Installation, ReleasePods, mover_job, release_job
 from lowtide_operator.reconcile.apply import Applier
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
@@ -77,9 +77,12 @@ async def _work(
     """Watch, look and write, until `ending` is set."""
     installation = Installation(image=settings.mover_image, cluster_uid=uid, pull_policy=settings.mover_pull_policy)
     queue: WorkQueue[Key] = WorkQueue()
-    gatherer = Gatherer(cluster, uid)
+    pods = ReleasePods(settings.namespace, settings.release_account, settings.release_pod)
+    gatherer = Gatherer(cluster, uid, settings.namespace)
     leases = NamespaceLeases(cluster, settings.installation, settings.hold)
-    applier = Applier(cluster, lambda job: mover_job(job, installation))
+    applier = Applier(
+        cluster, lambda job: mover_job(job, installation), lambda job: release_job(job, installation, pods)
+    )
     driver = Driver(cluster=cluster, gatherer=gatherer, plan=plan, applier=applier, leases=leases, metrics=metrics)
     inbox = Inbox(queue, driver, heartbeat)
     resync = Resync(cluster, settings.namespaces, queue, driver, gatherer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lowtide_operator.errors import LowtideError
 
@@ -37,6 +38,11 @@ class Settings:
     """What tells this cluster from others in a shared repository (default: the uid of the namespace kube-system)."""
     mover_pull_policy: str = ""
     """imagePullPolicy of movers; empty leaves it to Kubernetes."""
+    release_account: str = "lowtide-release"
+    """The service account of release pods, in the operator's namespace."""
+    release_pod: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a release pod's spec, as JSON: any of nodeSelector, tolerations, affinity, priorityClassName (default:
+    none)."""
     workers: int = 4
     """How many objects are worked on at the same time."""
     resync: float = 300.0
@@ -87,6 +93,8 @@ def from_environment(environment: Mapping[str, str], namespace_file: Path = NAME
         namespaces=tuple(sorted({name.strip() for name in reader.text("NAMESPACES").split(",") if name.strip()})),
         cluster_uid=reader.text("CLUSTER_UID"),
         mover_pull_policy=reader.one_of("MOVER_PULL_POLICY", ("", "Always", "IfNotPresent", "Never")),
+        release_account=reader.text("RELEASE_ACCOUNT") or Settings.release_account,
+        release_pod=reader.fields("RELEASE_POD", ("nodeSelector", "tolerations", "affinity", "priorityClassName")),
         workers=reader.number("WORKERS", Settings.workers, int, least=1),
         resync=reader.number("RESYNC", Settings.resync, float, least=5),
         inactivity=reader.number("INACTIVITY", Settings.inactivity, float, least=5),
@@ -121,6 +129,17 @@ class _Reader:
         if value not in choices:
             self.problems.append(f"{PREFIX}{name} is {value!r}, not one of {', '.join(filter(None, choices))}")
         return value
+
+    def fields(self, name: str, choices: tuple[str, ...]) -> Mapping[str, Any]:
+        """A JSON object with some of the fields `choices`; empty ones are left out."""
+        try:
+            value = json.loads(self.text(name) or "{}")
+        except ValueError:
+            value = None
+        if not isinstance(value, dict) or not set(value) <= set(choices):
+            self.problems.append(f"{PREFIX}{name} is no JSON object of {', '.join(choices)}")
+            return {}
+        return {key: content for key, content in value.items() if content}
 
     def number(self, name: str, default: N, parse: Callable[[str], N], *, least: float) -> N:
         value = self.text(name)

@@ -71,12 +71,11 @@ def of_kind(rendered: Rendered, kind: str) -> Rendered:
 
 
 def rules(rendered: Rendered) -> list[dict[str, Any]]:
-    """The rules of all roles that are bound to the operator."""
+    """The rules of all roles that are bound to the operator and its release pods."""
     bound = {
         binding["roleRef"]["name"]
         for kind in ("RoleBinding", "ClusterRoleBinding")
         for binding in of_kind(rendered, kind)
     }
-    return [
-        rule for role in of_kind(rendered, "ClusterRole") if role["metadata"]["name"] in bound for rule in role["rules"]
-    ]
+    roles = [*of_kind(rendered, "ClusterRole"), *of_kind(rendered, "Role")]
+    return [rule for role in roles if role["metadata"]["name"] in bound for rule in role["rules"]]

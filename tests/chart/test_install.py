@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,176 @@ def test_the_operators_pod_is_within_the_restricted_standard(installed: Kubectl)
     )
     done = installed.run("create", "-n", "strict", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
     assert done.returncode == 0, done.stderr
+
+
+RELEASE = "system:serviceaccount:lowtide:lowtide-release"
+HOLD = {
+    "attempt": 1,
+    "by": "Snapshot/first",
+    "generation": 1,
+    "replicas": 2,
+    "run": "0b1c",
+    "since": "2026-01-05T02:00:00Z",
+    "until": "2026-01-05T02:30:00Z",
+}
+BACK = {
+    "metadata": {
+        "labels": {"lowtide.dev/held": None},
+        "annotations": {"lowtide.dev/hold": None, "lowtide.dev/released": "0b1c.1"},
+    },
+    "spec": {"replicas": 2},
+}
+REFUSED: dict[str, Any] = {
+    "another count": ({"spec": {"replicas": 3}}, "no count but the one that the hold says"),
+    "a digit of the count": ({"spec": {"replicas": 20}}, "no count but the one that the hold says"),
+    "another image": (
+        {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "evil"}]}}}},
+        "nothing of a spec but replicas and suspend",
+    ),
+    "another field": ({"spec": {"paused": True}}, "nothing of a spec but replicas and suspend"),
+    "another label": ({"metadata": {"labels": {"team": "b"}}}, "no label but lowtide.dev/held"),
+    "a label removed": ({"metadata": {"labels": {"app": None}}}, "no label but lowtide.dev/held"),
+    "another annotation": ({"metadata": {"annotations": {"x": "y"}}}, "no annotation but its own"),
+    "an annotation removed": ({"metadata": {"annotations": {"note": None}}}, "no annotation but its own"),
+    "a finalizer": ({"metadata": {"finalizers": ["example.com/x"]}}, "no other metadata"),
+}
+
+
+def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
+    """How the API server refuses a request of the release account; "" if it does not."""
+    done = kubectl.run(*arguments, "-n", "shop", f"--as={RELEASE}", stdin=stdin)
+    return done.stderr if done.returncode else ""
+
+
+def patched(kubectl: Kubectl, what: str, patch: dict[str, Any], *flags: str) -> str:
+    return refused(kubectl, "patch", *what.split(), "--type=merge", "-p", json.dumps(patch), *flags)
+
+
+def held(name: str = "held", hold: dict[str, Any] | None = None, labels: bool = True) -> dict[str, Any]:
+    """A Deployment at 0, as a run leaves it."""
+    marks = {"lowtide.dev/held": "0b1c"} if labels else {}
+    pod = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "main", "image": "played"}]}}
+    note = {"note": "of its owner", "lowtide.dev/hold": json.dumps(hold or HOLD, sort_keys=True)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "labels": {"app": name, **marks},
+            "annotations": note,
+        },
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": pod},
+    }
+
+
+@pytest.fixture(scope="module")
+def guarded(installed: Kubectl) -> Kubectl:
+    """A workload that is held and one that is not, once the admission policy is in force. The release account gets
+    every right that there is: the policy must hold anyway."""
+    installed("create", "clusterrolebinding", "too-much", "--clusterrole=cluster-admin", f"--user={RELEASE}")
+    installed.apply(held())
+    installed.apply(held("free", labels=False))
+    wait_for(
+        "the admission policy is in force",
+        lambda: "may do nothing else" in refused(installed, "create", "configmap", "x", "--dry-run=server"),
+        within=60,
+    )
+    return installed
+
+
+@pytest.mark.parametrize(("patch", "why"), REFUSED.values(), ids=REFUSED)
+def test_a_release_pod_changes_nothing_but_what_it_puts_back(guarded: Kubectl, patch: dict[str, Any], why: str) -> None:
+    assert why in patched(guarded, "deployment held", patch)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("scale", "deployment", "held", "--replicas=2"),
+        ("delete", "deployment", "held"),
+        ("delete", "persistentvolumeclaim", "data"),
+        ("create", "job", "x", "--image=x"),
+        ("create", "secret", "generic", "x"),
+        ("create", "token", "default"),
+        ("label", "namespace", "shop", "a=b"),
+    ],
+    ids=" ".join,
+)
+def test_a_release_pod_may_do_nothing_else_whatever_roles_it_has(guarded: Kubectl, arguments: tuple[str, ...]) -> None:
+    if arguments[:2] == ("delete", "persistentvolumeclaim"):
+        claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+        meta = {"name": "data", "namespace": "shop"}
+        guarded.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim})
+    assert "a release pod" in refused(guarded, *arguments)
+
+
+def test_a_release_pod_leaves_alone_what_nobody_holds(guarded: Kubectl) -> None:
+    assert "only what Lowtide holds" in patched(guarded, "deployment free", {"spec": {"replicas": 2}})
+
+
+def test_a_release_pod_lets_a_cron_job_go_on_and_suspends_none(guarded: Kubectl) -> None:
+    pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "played"}]}}
+    hold = {**{key: value for key, value in HOLD.items() if key != "replicas"}, "suspend": False}
+    for name, suspended in (("stopped", True), ("going", False)):
+        metadata = {
+            "name": name,
+            "namespace": "shop",
+            "labels": {"lowtide.dev/held": "0b1c"},
+            "annotations": {"lowtide.dev/hold": json.dumps(hold, sort_keys=True)},
+        }
+        spec = {"schedule": "0 3 * * *", "suspend": suspended, "jobTemplate": {"spec": {"template": pod}}}
+        guarded.apply({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec})
+    back = {"metadata": BACK["metadata"], "spec": {"suspend": False}}
+    assert "suspends nothing" in patched(guarded, "cronjob going", {"spec": {"suspend": True}})
+    assert "nothing of a spec" in patched(guarded, "cronjob stopped", {"spec": {"schedule": "* * * * *"}})
+    assert patched(guarded, "cronjob stopped", back) == ""
+
+
+def test_a_release_pod_ends_movers_and_no_other_pod(guarded: Kubectl) -> None:
+    pod = {"containers": [{"name": "main", "image": "played"}]}
+    ours = {"app.kubernetes.io/managed-by": "lowtide", "lowtide.dev/run-uid": "0b1c"}
+    wait_for(
+        "the namespace has its service account",
+        lambda: guarded.run("get", "serviceaccount", "default", "-n", "shop").returncode == 0,
+        within=30,
+    )
+    for name, labels in (("mover", ours), ("theirs", {"app.kubernetes.io/managed-by": "lowtide"})):
+        metadata = {"name": name, "namespace": "shop", "labels": labels}
+        guarded.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+    assert "nothing but movers" in refused(guarded, "delete", "pod", "theirs", "--wait=false")
+    assert refused(guarded, "delete", "pod", "mover", "--wait=false") == ""
+
+
+def test_a_release_pod_marks_a_run_and_changes_nothing_else_of_it(guarded: Kubectl) -> None:
+    metadata = {"name": "first", "namespace": "shop"}
+    spec = {"policyName": "nightly"}
+    guarded.apply({"apiVersion": "lowtide.dev/v1alpha1", "kind": "Snapshot", "metadata": metadata, "spec": spec})
+    what = "snapshots.lowtide.dev first"
+    assert "nothing of a spec" in patched(guarded, what, {"spec": {"pinned": True}})
+    assert "may do nothing else" in patched(guarded, what, {"status": {"attempt": 3}}, "--subresource=status")
+    assert "no other metadata" in patched(guarded, what, {"metadata": {"finalizers": ["example.com/x"]}})
+    assert patched(guarded, what, {"metadata": {"annotations": {"lowtide.dev/release": "2026-01-05T02:30:10Z"}}}) == ""
+
+
+def test_a_release_pod_puts_back_what_is_held(guarded: Kubectl) -> None:
+    assert patched(guarded, "deployment held", BACK) == ""
+    found = guarded.get("deployment", "held", "-n", "shop")
+    assert found["spec"]["replicas"] == 2
+    assert found["metadata"]["labels"] == {"app": "held"}
+    # Others are not bound by it.
+    guarded("delete", "clusterrolebinding", "too-much")
+    guarded("scale", "deployment", "held", "-n", "shop", "--replicas=0")
+
+
+def test_release_pods_are_made_by_the_operator_in_its_own_namespace_only(installed: Kubectl) -> None:
+    assert may(installed, OPERATOR, "create", "jobs.batch", "lowtide")
+    assert not may(installed, OPERATOR, "patch", "deployments.apps/db", "lowtide")
+    for verb, what in (("patch", "deployments.apps/db"), ("delete", "jobs.batch"), ("get", "restores.lowtide.dev")):
+        assert may(installed, RELEASE, verb, what, "shop")
+        assert not may(installed, RELEASE, verb, what, "other")
+    for verb, what in (("create", "jobs.batch"), ("get", "secrets"), ("delete", "snapshots.lowtide.dev")):
+        assert not may(installed, RELEASE, verb, what, "shop")
 
 
 def test_an_upgrade_to_all_namespaces_moves_the_rights(plane: ControlPlane, installed: Kubectl) -> None:

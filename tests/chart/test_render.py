@@ -83,33 +83,52 @@ def test_across_the_cluster_the_operator_only_looks(render: Render) -> None:
 
 def test_each_served_namespace_has_a_binding_and_no_other(render: Render) -> None:
     rendered = render("namespaces={wiki,shop}")
-    assert sorted(b["metadata"]["namespace"] for b in of_kind(rendered, "RoleBinding")) == ["shop", "wiki"]
+    assert serving(rendered) == {
+        "lowtide-lowtide-served": ["shop", "wiki"],
+        "lowtide-lowtide-release": ["shop", "wiki"],
+        "lowtide-own": ["lowtide"],
+    }
     assert environment(rendered)["LOWTIDE_NAMESPACES"] == "shop,wiki"
+
+
+def serving(rendered: Rendered) -> dict[str, list[str]]:
+    """The namespaces of each RoleBinding's name."""
+    found: dict[str, list[str]] = {}
+    for binding in of_kind(rendered, "RoleBinding"):
+        found.setdefault(binding["metadata"]["name"], []).append(binding["metadata"]["namespace"])
+    return {name: sorted(spaces) for name, spaces in found.items()}
 
 
 def test_without_namespaces_the_releases_own_is_served(render: Render) -> None:
     rendered = render()
-    assert [b["metadata"]["namespace"] for b in of_kind(rendered, "RoleBinding")] == ["lowtide"]
+    assert {name for spaces in serving(rendered).values() for name in spaces} == {"lowtide"}
     assert environment(rendered)["LOWTIDE_NAMESPACES"] == "lowtide"
 
 
 def test_cluster_wide_there_is_one_binding_and_no_list_of_namespaces(render: Render) -> None:
     rendered = render("clusterWide=true")
-    assert of_kind(rendered, "RoleBinding") == []
-    assert len(of_kind(rendered, "ClusterRoleBinding")) == 2
+    assert serving(rendered) == {"lowtide-own": ["lowtide"]}
+    assert len(of_kind(rendered, "ClusterRoleBinding")) == 3
     assert environment(rendered)["LOWTIDE_NAMESPACES"] == ""
 
 
 def test_bindings_name_the_account_of_the_deployment(render: Render) -> None:
     rendered = render("serviceAccount.name=tide", "namespaces={shop}")
-    account = only(rendered, "ServiceAccount")["metadata"]
+    accounts = {account["metadata"]["name"] for account in of_kind(rendered, "ServiceAccount")}
     pod = only(rendered, "Deployment")["spec"]["template"]["spec"]
-    assert pod["serviceAccountName"] == account["name"] == "tide"
+    assert pod["serviceAccountName"] == "tide"
+    assert environment(rendered)["LOWTIDE_RELEASE_ACCOUNT"] == "lowtide-release"
+    assert accounts == {"tide", "lowtide-release"}
     for kind in ("RoleBinding", "ClusterRoleBinding"):
         for binding in of_kind(rendered, kind):
-            assert binding["subjects"] == [
-                {"kind": "ServiceAccount", "name": "tide", "namespace": account["namespace"]}
-            ]
+            name = "lowtide-release" if binding["metadata"]["name"].endswith("-release") else "tide"
+            assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "lowtide"}]
+
+
+def test_release_pods_are_scheduled_like_the_operator(render: Render) -> None:
+    rendered = render("nodeSelector.pool=tools", "priorityClassName=high")
+    given = json.loads(environment(rendered)["LOWTIDE_RELEASE_POD"])
+    assert given == {"nodeSelector": {"pool": "tools"}, "priorityClassName": "high", "tolerations": [], "affinity": {}}
 
 
 def test_people_write_as_admins_only_and_look_as_viewers(render: Render) -> None:
@@ -124,7 +143,7 @@ def test_people_write_as_admins_only_and_look_as_viewers(render: Render) -> None
     for found in aggregated.values():
         (rule,) = found
         assert rule["resources"] == ["backuppolicies", "snapshots", "restores"], "a status is the operator's alone"
-    assert len(of_kind(render("rbac.aggregate=false"), "ClusterRole")) == 2
+    assert len(of_kind(render("rbac.aggregate=false"), "ClusterRole")) == 3
 
 
 def test_the_operator_is_one_and_may_do_little(render: Render) -> None:

@@ -11,11 +11,13 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
+from lowtide_operator.planning.naming import RELEASE_OF_LABEL
 from tests.chart.conftest import installed_chart
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane, control_plane
 from tests.cluster.waiting import wait_for
-from tests.integration.operator_world.process import Operator
+from tests.integration.operator_world.movers import Play
+from tests.integration.operator_world.process import Operator, ReleasePod
 from tests.integration.operator_world.world import World
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.helm]
@@ -37,16 +39,14 @@ def shop(request: pytest.FixtureRequest, plane: ControlPlane, tmp_path: Path) ->
     world.set_up()
     try:
         with installed_chart(plane, scope):
-            token = plane.kubectl("create", "token", "lowtide", "-n", "lowtide").strip()
-            own = kubeconfig.write_kubeconfig(
-                tmp_path / "operator.kubeconfig", plane.url, plane.certificates.authority, token
-            )
+            world.kubelet.also.append("lowtide")
             world.operator = Operator(
-                own,
+                as_account(plane, tmp_path, "lowtide"),
                 tmp_path / "operator.log",
                 "" if everywhere else world.namespace,
                 namespace="lowtide",
                 installation="lowtide/lowtide",
+                release_account="lowtide-release",
             )
             world.operator.start()
             yield world
@@ -86,6 +86,37 @@ def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_de
     refused = kubectl.run("label", "persistentvolumeclaim", "web-data", "lowtide.dev/copy=true", *own)
     assert "lowtide.dev/copy" in refused.stderr
     assert refused.returncode != 0
+
+
+@pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
+def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> None:
+    shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
+    shop.policy(quiesce={"timeout": "20s", "maxDowntime": "20s"})
+    shop.snapshot()
+    wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=60, seen=shop.operator.tail)
+    shop.operator.kill()
+    (job,) = shop.api.list(kinds.JOB, "lowtide", RELEASE_OF_LABEL)
+    pod = ReleasePod(
+        as_account(shop.plane, tmp_path, "lowtide-release"),
+        tmp_path / "release.log",
+        job["spec"]["template"]["spec"]["containers"][0]["args"],
+    )
+    pod.start()
+    try:
+        wait_for(
+            "the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=90, every=0.2, seen=pod.text
+        )
+        wait_for("nothing is held", lambda: shop.held() == [], within=10, seen=pod.text)
+    finally:
+        pod.kill()
+        shop.api.delete(kinds.JOB, "lowtide", job["metadata"]["name"])
+    assert "forbidden" not in pod.text().lower()
+
+
+def as_account(plane: ControlPlane, folder: Path, account: str) -> Path:
+    """A kubeconfig with the token of one of the chart's service accounts."""
+    token = plane.kubectl("create", "token", account, "-n", "lowtide").strip()
+    return kubeconfig.write_kubeconfig(folder / f"{account}.kubeconfig", plane.url, plane.certificates.authority, token)
 
 
 def delete(shop: World, kind: Kind, name: str) -> None:

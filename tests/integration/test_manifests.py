@@ -1,17 +1,18 @@
-"""Every mover Job, as a real API server takes it: valid, complete, and with nothing that it would drop."""
+"""Every mover Job and a release pod's, as a real API server takes it: valid, complete, nothing of it dropped."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lowtide_operator.manifests import mover_job
+from lowtide_operator.manifests import mover_job, release_job
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kubectl import Kubectl
-from tests.unit.manifests.cases import CASES, INSTALLATION
+from tests.unit.manifests.cases import CASES, INSTALLATION, RELEASE, RELEASE_PODS
 
 pytestmark = pytest.mark.apiserver
 
@@ -64,4 +65,13 @@ def test_a_mover_without_privilege_is_within_the_restricted_standard(kubectl: Ku
     }
     done = kubectl.run("create", "-n", "strict", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_a_release_pod_is_accepted_and_within_the_restricted_standard(kubectl: Kubectl) -> None:
+    ours = release_job(RELEASE, INSTALLATION, replace(RELEASE_PODS, namespace="strict"))
+    command = ("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-")
+    done = kubectl.run(*command, stdin=json.dumps(ours))
+    assert done.returncode == 0, done.stderr
+    assert missing(ours, json.loads(done.stdout)) == []
     assert "Warning" not in done.stderr

@@ -20,13 +20,22 @@ from lowtide_operator.api import (
     SnapshotStatus,
 )
 from lowtide_operator.planning import actions as act
-from lowtide_operator.planning.naming import COPY_LABEL, HELD_LABEL, HOLD_ANNOTATION, RUN_LABEL
+from lowtide_operator.planning.armed import plan_armed
+from lowtide_operator.planning.naming import (
+    COPY_LABEL,
+    HELD_LABEL,
+    HOLD_ANNOTATION,
+    RELEASE_OF_LABEL,
+    RUN_LABEL,
+    TAKEN_OVER_ANNOTATION,
+)
 from lowtide_operator.planning.observed import (
     Attachment,
     Claim,
     Meta,
     MoverJobSeen,
     Node,
+    ObservedArmed,
     ObservedOrphans,
     ObservedPolicy,
     ObservedRestore,
@@ -80,6 +89,10 @@ class Cluster(Others):
         self.repository_id = REPOSITORY
         self.namespace_terminating = False
         self.stuck: set[Uid] = set()
+        self.release_jobs: dict[Uid, MoverJobSeen] = {}
+        self.release_pods: dict[Uid, Pod] = {}
+        self.release_ready = True
+        self.watches: dict[Uid, act.ReleaseJob] = {}
         self.held_since: dict[Uid, datetime] = {}
         self.storage_classes = [StorageClass("standard", "csi.example")]
         self.snapshot_classes = [SnapshotClass("snapshots", "csi.example")]
@@ -177,6 +190,8 @@ class Cluster(Others):
             attachments=tuple(sorted(self.attachments, key=lambda a: (a.volume, a.node))),
             nodes=tuple(self.nodes.values()),
             jobs=tuple(job for job in self.jobs.values() if job.meta.labels.get(RUN_LABEL) == run),
+            release_jobs=tuple(j for j in self.release_jobs.values() if j.meta.labels[RELEASE_OF_LABEL] == run),
+            release_pods=tuple(p for p in self.release_pods.values() if p.meta.labels[RELEASE_OF_LABEL] == run),
             policies=tuple(self.policies.values()),
             snapshots=tuple(self.snapshots.values()),
             restores=tuple(self.restores.values()),
@@ -207,6 +222,13 @@ class Cluster(Others):
                 tuple(self.restores.values()),
                 tuple(self.taken.values()),
             )
+        if kind == "armed":
+            watched = self.watches[Uid(name)]
+            owner = (self.snapshots if watched.run.kind == "Snapshot" else self.restores).get(watched.run.name)
+            owner = owner if owner is not None and owner.meta.uid == name else None
+            world = self.world(Uid(name))
+            seen = World(SPACE, pods=world.pods, claims=world.claims, jobs=world.jobs, workloads=world.workloads)
+            return ObservedArmed(Uid(name), watched.deadline, owner, seen)
         if kind == "policy":
             policy = self.policies.get(name)
             return policy and ObservedPolicy(policy, tuple(self.snapshots.values()))
@@ -222,6 +244,7 @@ class Cluster(Others):
             "snapshot": plan_snapshot,
             "restore": plan_restore,
             "orphans": plan_orphans,
+            "armed": plan_armed,
         }[kind]
         plan = planner(observed, self.now)
         assert planner(observed, self.now) == plan, "the same observation gives the same plan"
@@ -255,7 +278,18 @@ class Cluster(Others):
                 self._set_finalizers(action)
             case act.CreateJob():
                 self._create_job(action.job)
+            case act.CreateRelease():
+                self._create_release(action.job)
+            case act.TakeOver():
+                found = self._own(action.ref, action.resource_version)
+                marks = {**found.meta.annotations, TAKEN_OVER_ANNOTATION: action.at.isoformat()}
+                store: dict[str, Any] = self.snapshots if action.ref.kind == "Snapshot" else self.restores
+                store[action.ref.name] = replace(found, meta=self.touched(found.meta, annotations=marks))
             case act.DeleteJob():
+                self.release_pods = {
+                    uid: pod for uid, pod in self.release_pods.items() if job_of(pod) != action.ref.uid
+                }
+                self.release_jobs.pop(action.ref.uid, None)
                 job = self.jobs.get(action.ref.uid)
                 if job is not None:
                     self._delete_job(job)
@@ -362,6 +396,20 @@ class Cluster(Others):
         self.jobs[seen.meta.uid] = seen
         self.movers[seen.meta.uid] = Mover(job, seen.meta.uid)
 
+    def _create_release(self, job: act.ReleaseJob) -> None:
+        if any(seen.meta.name == job.name for seen in self.release_jobs.values()):
+            return
+        labels = {RELEASE_OF_LABEL: job.run.uid}
+        seen = MoverJobSeen(self.meta(job.name, labels=labels), started=self.now)
+        self.release_jobs[seen.meta.uid] = seen
+        self.add_release_pod(seen)
+        self.watches[job.run.uid] = job
+
+    def add_release_pod(self, job: MoverJobSeen) -> None:
+        owners = (Owner("batch/v1", "Job", job.meta.name, job.meta.uid, True),)
+        meta = self.meta(f"{job.meta.name}-pod", labels=dict(job.meta.labels), owners=owners)
+        self.release_pods[meta.uid] = Pod(meta, "Running", ready=self.release_ready)
+
     def _delete_job(self, job: MoverJobSeen) -> None:
         self.jobs.pop(job.meta.uid, None)
         self.movers.pop(job.meta.uid, None)
@@ -457,6 +505,11 @@ class Cluster(Others):
             for workload in self.workloads.values()
             if HELD_LABEL in workload.meta.labels or HOLD_ANNOTATION in workload.meta.annotations
         ]
+
+
+def job_of(pod: Pod) -> Uid | None:
+    """The uid of the Job that made the pod."""
+    return pod.meta.controller.uid if pod.meta.controller is not None else None
 
 
 def _merged(old: Any, changes: Any) -> dict[str, str]:

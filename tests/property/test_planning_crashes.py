@@ -3,6 +3,7 @@ goes on right, and never does harm."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,9 +78,11 @@ Story = Callable[[], tuple[Cluster, tuple[str, str]]]
 STORIES = [snapshot, failing_snapshot, lost_result, deleted_snapshot, restore, rolled_back]
 
 
-def go_on(world: Cluster, key: tuple[str, str], *, crash_at: int | None = None, rounds: int = 60) -> int:
-    """Let everything happen. The operator dies once, after `crash_at` actions in all; the number of actions is
-    returned."""
+def go_on(
+    world: Cluster, key: tuple[str, str], *, crash_at: int | None = None, rounds: int = 60, for_good: bool = False
+) -> int:
+    """Let everything happen. The operator dies once, after `crash_at` actions in all, or `for_good`; the number of
+    actions is returned."""
     done = 0
     for _ in range(rounds):
         world.step()
@@ -88,6 +91,8 @@ def go_on(world: Cluster, key: tuple[str, str], *, crash_at: int | None = None, 
             break
         for action in world.plan(key[0], observed).actions:
             if done == crash_at:
+                if for_good:
+                    return done
                 crash_at = None
                 break
             try:
@@ -169,3 +174,61 @@ def test_every_status_of_a_run_in_every_world_of_it_has_a_plan_that_does_no_harm
                 assert run.status.failure is None
                 entry = next(e for e in run.status.quiesce.workloads if e.uid == action.ref.uid)
                 assert (target.replicas, entry.replicas) in {(entry.replicas, entry.replicas), (None, None)}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_whichever_action_is_the_operators_last_for_good_the_release_pod_puts_everything_back(story: Story):
+    world, key = story()
+    actions = go_on(world, key)
+    began = {workload.meta.name: (workload.replicas, workload.suspended) for workload in story()[0].workloads.values()}
+    released = left = 0
+    for crash_at in range(actions):
+        world, key = story()
+        go_on(world, key, crash_at=crash_at, for_good=True)
+        held = world.held()
+        wrote = [back for back in world.restores.values() if back.status.first_write_time is not None]
+        for _ in range(90):
+            world.step()
+            for uid in world.watches:
+                world.reconcile("armed", uid)
+            world.pass_time(30)
+        found = {workload.meta.name: (workload.replicas, workload.suspended) for workload in world.workloads.values()}
+        if wrote and held:
+            assert world.held() == held, "no release starts anything on a half-restored volume"
+            left += 1
+            continue
+        assert world.held() == [], f"killed after {crash_at} actions"
+        assert found == began, f"killed after {crash_at} actions"
+        released += bool(held)
+        go_on(world, key)
+        after = end(world, key)
+        assert (after["held"], after["marks"], after["counts"]) == ([], [], began), "it comes back after all"
+    if story is not deleted_snapshot:
+        assert released > 3, "there were windows in which it died"
+    assert bool(left) is (story in (restore, rolled_back))
+
+
+def test_a_release_pod_that_is_killed_after_every_action_and_one_beside_an_operator_get_there_too():
+    for crash_after, beside in itertools.product((1, 2), (False, True)):
+        world, key = snapshot()
+        while len(world.held()) < 3:
+            world.step()
+            world.reconcile(*key)
+            world.pass_time(1)
+        (uid,) = world.watches
+        world.pass_time(1800)
+        for _ in range(60):
+            world.step()
+            stale = world.plan("armed", world.observe("armed", uid))
+            if beside:
+                world.reconcile(*key, crash_after=2)
+            for action in stale.actions[:crash_after]:
+                with contextlib.suppress(Conflict):
+                    world.apply(action)
+            world.pass_time(1)
+        assert world.held() == []
+        assert {w.meta.name: (w.replicas, w.suspended) for w in world.workloads.values()} == {
+            "db": (1, False),
+            "web": (3, False),
+            "nightly": (None, False),
+        }

@@ -24,7 +24,7 @@ from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.naming import HOLD_ANNOTATION, RUN_LABEL
 from lowtide_operator.planning.observed import SnapshotObject, StorageClass, Workload
-from tests.property.planning_world import Cluster, Conflict, Fate, reasons
+from tests.property.planning_world import Cluster, Conflict, Fate, job_of, reasons
 
 NAMES = ("zero", "one", "two")
 BACKS = ("back", "again")
@@ -130,6 +130,27 @@ class Histories(RuleBasedStateMachine):
     def a_slow_plan_is_applied(self) -> None:
         _, plan = self.under_way.popitem()
         self._apply(plan)
+
+    # --- release pods
+
+    @precondition(lambda self: self.cluster.watches)
+    @rule(number=st.integers(0, 3), slow=st.booleans())
+    def a_release_pod_looks(self, number: int, slow: bool) -> None:
+        key = ("armed", sorted(self.cluster.watches)[number % len(self.cluster.watches)])
+        if not slow:
+            self._reconcile(*key, None)
+        elif key not in self.under_way:
+            self.under_way[key] = self.cluster.plan("armed", self.cluster.observe(*key))
+
+    @precondition(lambda self: self.cluster.release_pods)
+    @rule(number=st.integers(0, 3), job=st.booleans())
+    def a_release_pod_is_lost(self, number: int, job: bool) -> None:
+        pods = self.cluster.release_pods
+        pod = pods.pop(sorted(pods)[number % len(pods)])
+        if job:
+            self.cluster.release_jobs = {
+                uid: seen for uid, seen in self.cluster.release_jobs.items() if uid != job_of(pod)
+            }
 
     def _reconcile(self, kind: str, name: str, crash: int | None) -> None:
         if (kind, name) not in self.under_way:

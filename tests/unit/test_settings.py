@@ -35,12 +35,20 @@ def test_namespaces_that_are_served_bound_what_is_watched() -> None:
 
 def test_every_fault_is_named_at_once() -> None:
     wrong = {"LOWTIDE_WORKERS": "many", "LOWTIDE_HOLD": "1", "LOWTIDE_LOG_FORMAT": "xml", "LOWTIDE_HEARTBEAT": "nan"}
+    wrong["LOWTIDE_RELEASE_POD"] = '{"hostNetwork": true}'
     with pytest.raises(InvalidSettings) as caught:
         from_environment(wrong, NOWHERE)
-    for name in ("NAMESPACE", "MOVER_IMAGE", "WORKERS", "HOLD", "LOG_FORMAT", "HEARTBEAT"):
+    for name in ("NAMESPACE", "MOVER_IMAGE", "WORKERS", "HOLD", "LOG_FORMAT", "HEARTBEAT", "RELEASE_POD"):
         assert f"LOWTIDE_{name}" in str(caught.value)
 
 
 def test_a_liveness_that_the_heartbeat_can_not_meet_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="LOWTIDE_LIVENESS"):
         from_environment({**LEAST, "LOWTIDE_HEARTBEAT": "100", "LOWTIDE_LIVENESS": "150"}, NOWHERE)
+
+
+def test_a_release_pod_is_scheduled_as_it_is_said() -> None:
+    fields = '{"nodeSelector": {"pool": "tools"}, "tolerations": [], "priorityClassName": ""}'
+    settings = from_environment({**LEAST, "LOWTIDE_RELEASE_POD": fields}, NOWHERE)
+    assert settings.release_pod == {"nodeSelector": {"pool": "tools"}}
+    assert settings.release_account == "lowtide-release"

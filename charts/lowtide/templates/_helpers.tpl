@@ -47,6 +47,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- define "lowtide.releaseAccount" -}}
+{{- printf "%s-release" (include "lowtide.fullname" .) }}
+{{- end }}
+
 {{- /* The namespaces that are served, separated by commas; empty for all of them. */}}
 {{- define "lowtide.namespaces" -}}
 {{- if .Values.clusterWide }}

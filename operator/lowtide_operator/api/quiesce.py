@@ -112,6 +112,21 @@ class LedgerEntry(Model):
     """What there is to say about it, for a person."""
 
 
+class ArmedRelease(Model):
+    """The pod that puts the workloads back where the operator can't: nothing is stopped before it is ready."""
+
+    name: str
+    """Its Job, in the operator's namespace."""
+    attempt: int = 1
+    """The attempt to have such a pod."""
+    created_at: Timestamp
+    """When its Job was made."""
+    deadline: Timestamp
+    """Until when it is there; nothing is stopped that may stay down for longer."""
+    missing_since: Timestamp | None = None
+    """Since when it is not ready; absent while it is."""
+
+
 class QuiesceLedger(Model):
     """Everything that a run stops, from before the first change until all of it runs again."""
 

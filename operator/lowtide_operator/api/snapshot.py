@@ -12,7 +12,7 @@ from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
 from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.policy import CONDITIONS, Capture, DeletionPolicy
-from lowtide_operator.api.quiesce import Quiesce, QuiesceLedger
+from lowtide_operator.api.quiesce import ArmedRelease, Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.api.values import Elapsed, PolicyName, Tag, Timestamp
 
@@ -194,6 +194,8 @@ class SnapshotStatus(Model):
     """Quiesced, Captured, Released, Uploaded, Ready; Reconciling and Stalled only while they are true."""
     resolved: Resolved | None = None
     """What the run goes by."""
+    release: ArmedRelease | None = None
+    """The pod that puts the workloads back where the operator can't."""
     quiesce: QuiesceLedger | None = None
     """What was stopped, and whether it runs again."""
     attempt: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,37 @@ class CreateJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseJob:
+    """The Job of a run's release pod. It is in the operator's namespace, so nothing but its labels ties it to `run`.
+
+    `deadline`: until when it watches, even where nothing is stopped.
+    """
+
+    name: str
+    run: Ref
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRelease:
+    """Create the Job of a release pod. "Exists" is success, as for CreateJob."""
+
+    job: ReleaseJob
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Say on the run, with `resource_version` as the precondition, that its release pod acts from now on.
+
+    It moves the run's resourceVersion: whatever an operator that stands still had planned for it conflicts.
+    """
+
+    ref: Ref
+    resource_version: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Delete the Job with this uid in the background, its pods with it (their usual grace). Gone already is
     success."""
@@ -293,6 +325,8 @@ Action = (
     | CheckUnchanged
     | SetFinalizers
     | CreateJob
+    | CreateRelease
+    | TakeOver
     | DeleteJob
     | DeletePod
     | PatchWorkload

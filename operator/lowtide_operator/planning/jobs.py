@@ -168,6 +168,8 @@ def end_jobs(
             continue
         if record.outcome is None:
             job = _job_of(run, record)
+            if job is not None and record.uid is None:
+                record = record.model_copy(update={"uid": job.meta.uid})
             result = _result_of(_pods_of(run, job.meta.uid)) if job is not None else None
             if isinstance(result, Result):
                 record = _by_result(run, record, result, "")

@@ -28,6 +28,9 @@ HELD_LABEL = f"{GROUP}/held"
 HOLD_ANNOTATION = f"{GROUP}/hold"
 RELEASED_ANNOTATION = f"{GROUP}/released"
 RESTORED_ANNOTATION = f"{GROUP}/restored-by"
+RELEASE_OF_LABEL = f"{GROUP}/release-of"
+RELEASE_OF_ANNOTATION = f"{GROUP}/release-of-run"
+TAKEN_OVER_ANNOTATION = f"{GROUP}/release"
 
 TAG_PREFIX = "lowtide:"
 
@@ -48,6 +51,11 @@ def job_name(purpose: Purpose, run: Uid, claim: str, attempt: int, *, role: str 
     """
     digest = hashlib.sha256(f"{run}/{claim}/{role}".encode()).hexdigest()[:10]
     return f"lowtide-{_MOVER_PREFIX[purpose]}-{digest}-{attempt}"
+
+
+def release_name(run: Uid, attempt: int) -> str:
+    """The Job of a run's release pod, in the operator's namespace: `lowtide-release-<10 digits>-<attempt>`."""
+    return f"lowtide-release-{hashlib.sha256(run.encode()).hexdigest()[:10]}-{attempt}"
 
 
 def job_labels(purpose: Purpose, run: Uid, run_kind: str, policy: str, attempt: int) -> dict[str, str]:

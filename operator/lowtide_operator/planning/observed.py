@@ -327,7 +327,9 @@ class World:
 
     claims: every PVC of the namespace. volumes, attachments: those of bound claims. nodes: those named by pods.
     snapshots, restores: every object of these kinds in the namespace (the run itself too). jobs: those of ours for
-    this run. namespace_terminating: the namespace has a deletionTimestamp, so that no Job can be created in it.
+    this run. release_jobs, release_pods: those of this run's release pod, in the operator's namespace (by the label
+    naming.RELEASE_OF_LABEL = the run's uid).
+    namespace_terminating: the namespace has a deletionTimestamp, so that no Job can be created in it.
     elevated_allowed: a cluster administrator annotated the namespace (design 4, Movers). cluster: the uid of
     kube-system, which tags and lock holders carry.
 
@@ -347,6 +349,8 @@ class World:
     attachments: tuple[Attachment, ...] = ()
     nodes: tuple[Node, ...] = ()
     jobs: tuple[MoverJobSeen, ...] = ()
+    release_jobs: tuple[MoverJobSeen, ...] = ()
+    release_pods: tuple[Pod, ...] = ()
     policies: tuple[PolicyObject, ...] = ()
     snapshots: tuple[SnapshotObject, ...] = ()
     restores: tuple[RestoreObject, ...] = ()
@@ -396,3 +400,17 @@ class ObservedOrphans:
     snapshots: tuple[SnapshotObject, ...] = ()
     restores: tuple[RestoreObject, ...] = ()
     volume_snapshots: tuple[VolumeSnapshot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedArmed:
+    """Input of plan_armed, for the release pod of one run.
+
+    `owner` is the run, None where it is gone. `until` is the pod's own deadline. Of `world`: the workloads of the
+    kinds that can be held, and the namespace's pods and claims, and the run's Jobs; the rest is empty.
+    """
+
+    run: Uid
+    until: datetime
+    owner: SnapshotObject | RestoreObject | None
+    world: World

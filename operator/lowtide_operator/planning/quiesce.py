@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 from lowtide_operator.api.conditions import Truth
 from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger
 from lowtide_operator.planning.actions import PatchWorkload
+from lowtide_operator.planning.arming import arm, keep_armed
 from lowtide_operator.planning.gone import came_back, in_the_way
 from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
-from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION
+from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, TAKEN_OVER_ANNOTATION
 from lowtide_operator.planning.observed import Uid, Workload
 from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops_something
 from lowtide_operator.planning.run import Run, S
@@ -45,9 +46,21 @@ def quiesce(run: Run[S], settings: Quiesce, claims: frozenset[str]) -> bool:
     if ledger is None or ledger.start_time is None:
         _intend(run, settings, claims, ledger)
         return False
+    keep_armed(run)
+    if run.failing:
+        return False
     if ledger.gone_time is None:
         return _stop(run, settings, claims, ledger)
     return True
+
+
+def prepare(run: Run[S], settings: Quiesce, claims: frozenset[str]) -> None:
+    """Arm the release ahead of time, where this run would be the next to stop something."""
+    if stops_something(settings.strategy) and claims:
+        users = find_users(claims, settings.workloads, run.world)
+        workloads = frozenset(workload.meta.uid for _, workload in users.workloads)
+        if workloads and not users.refusals and not first_in_the_way(run.meta, claims, workloads, run.world):
+            arm(run, settings.max_downtime)
 
 
 def watch(run: Run[S], claims: frozenset[str]) -> None:
@@ -68,13 +81,13 @@ def watch(run: Run[S], claims: frozenset[str]) -> None:
 
 
 def past_deadline(run: Run[S]) -> bool:
-    """Whether maxDowntime is over while workloads are down."""
+    """Whether maxDowntime is over while workloads are down, by the clock or because the release pod says so."""
     ledger = run.status.quiesce
     return (
         ledger is not None
         and ledger.start_time is not None
         and ledger.released_time is None
-        and run.now >= ledger.deadline
+        and (run.now >= ledger.deadline or TAKEN_OVER_ANNOTATION in run.meta.annotations)
     )
 
 
@@ -124,6 +137,11 @@ def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quie
         run.look_again(5)
         return
     wanted = _ledger(run, settings, users)
+    if wanted.workloads and not arm(run, settings.max_downtime):
+        run.update(quiesce=None)
+        run.condition("Quiesced", Truth.UNKNOWN, "Arming", "Nothing is stopped before the release pod is ready.")
+        run.look_again(1)
+        return
     if ledger is None or ledger.workloads != wanted.workloads or run.now > _written(ledger, settings) + STALE_INTENT:
         run.update(quiesce=wanted)
         run.condition("Quiesced", Truth.FALSE, "Intended", "What will be stopped is written down; nothing is yet.")

@@ -23,6 +23,7 @@ from lowtide_operator.api.restore import ResolvedRestore, Source
 from lowtide_operator.api.snapshot import VolumeOutcome
 from lowtide_operator.api.values import format_time
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
+from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.gone import in_the_way
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
@@ -30,7 +31,7 @@ from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import ObservedRestore
 from lowtide_operator.planning.orphans import release_command
-from lowtide_operator.planning.quiesce import find_workload, past_deadline, quiesce, watch
+from lowtide_operator.planning.quiesce import find_workload, past_deadline, prepare, quiesce, watch
 from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
@@ -72,8 +73,10 @@ def plan_restore(observed: ObservedRestore, now: datetime) -> Plan:
     if not run.ended:
         _go_on(run, restore.spec, restore.invalid, deleting=deleting)
         delete_ended(run)
+        dismiss(run)
         return run.plan()
     delete_ended(run)
+    dismiss(run)
     clear_marks(run)
     if any_left(run):
         run.look_again(30)
@@ -107,12 +110,12 @@ def _advance(run: Restoring, spec: RestoreSpec) -> None:
         return
     policy = _policy(run, spec.source)
     ledger = run.status.quiesce
-    if (
-        run.status.first_write_time is None
-        and (ledger is None or ledger.start_time is None)
-        and not _preflight(run, spec, policy)
-    ):
-        return
+    if run.status.first_write_time is None and (ledger is None or ledger.start_time is None):
+        resolved = run.status.resolved
+        if resolved is not None:
+            prepare(run, spec.quiesce, frozenset(volume.target for volume in in_place(resolved)))
+        if run.failing or not _preflight(run, spec, policy):
+            return
     resolved = run.status.resolved
     if resolved is None or not same_claims(run, resolved) or not make_claims(run, spec, resolved):
         return

@@ -20,6 +20,7 @@ from lowtide_operator.api.conditions import Truth, find, is_true
 from lowtide_operator.api.jobs import JobRecord
 from lowtide_operator.api.snapshot import Resolved, VolumeOutcome
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
+from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.capture import capture, store
 from lowtide_operator.planning.copies import discard, discarded, makes_copies, movers_of_volumes, take
 from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
@@ -27,7 +28,7 @@ from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, d
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.observed import ObservedSnapshot
-from lowtide_operator.planning.quiesce import past_deadline, quiesce
+from lowtide_operator.planning.quiesce import past_deadline, prepare, quiesce
 from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
 from lowtide_operator.planning.resolve import resolve
 from lowtide_operator.planning.run import Run, whole_seconds
@@ -49,6 +50,7 @@ def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:
     run.update(observed_generation=snapshot.meta.generation)
     if snapshot.meta.deleted is not None:
         plan_deletion(run, snapshot.spec)
+        dismiss(run)
         return run.plan()
     _begin(run)
     if run.ended:
@@ -69,6 +71,7 @@ def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:
     if ledger is not None and ledger.released_time is None:
         run.look_again_at(ledger.deadline)
     delete_ended(run)
+    dismiss(run)
     return run.plan()
 
 
@@ -101,7 +104,9 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
                 f"{_last_word(run)}",
             )
             return
-        if not _preflight(run, spec, resolved):
+        claims = frozenset(volume.claim for volume in resolved.volumes)
+        prepare(run, resolved.quiesce, claims)
+        if run.failing or not _preflight(run, spec, resolved):
             return
         resolved = run.status.resolved or resolved
     if not is_true(run.status.conditions, "Captured"):
@@ -230,6 +235,7 @@ def _unwind(run: Run[SnapshotStatus]) -> None:
 def _tidy(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
     """Remove what a terminal run left: Jobs whose results are stored, marks, and a finalizer that nothing needs."""
     delete_ended(run)
+    dismiss(run)
     clear_marks(run)
     if any_left(run) or discard(run):
         run.look_again(30)

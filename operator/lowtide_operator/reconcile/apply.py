@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, assert_never
 
+from lowtide_operator.api.values import format_time
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from lowtide_operator.cluster.kinds import Kind
@@ -24,6 +25,7 @@ from lowtide_operator.planning.actions import (
     CreateClaim,
     CreateCopy,
     CreateJob,
+    CreateRelease,
     CreateSnapshot,
     CreateVolumeSnapshot,
     DeleteCopy,
@@ -32,8 +34,10 @@ from lowtide_operator.planning.actions import (
     MoverJob,
     PatchWorkload,
     Ref,
+    ReleaseJob,
     SetFinalizers,
     StampClaim,
+    TakeOver,
     WriteStatus,
 )
 from lowtide_operator.reconcile import events
@@ -48,11 +52,18 @@ class NameTaken(ClusterError):
 
 
 class Applier:
-    """Executes plans, one object's at a time. `build_job` makes the manifest of a mover Job."""
+    """Executes plans, one object's at a time. `build_job` makes the manifest of a mover Job, `build_release` that of a
+    release pod's."""
 
-    def __init__(self, cluster: Cluster, build_job: Callable[[MoverJob], Manifest]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        build_job: Callable[[MoverJob], Manifest],
+        build_release: Callable[[ReleaseJob], Manifest],
+    ) -> None:
         self._cluster = cluster
         self._build_job = build_job
+        self._build_release = build_release
 
     async def apply(self, actions: tuple[Action, ...], body: Manifest | None, now: datetime) -> int:
         """Execute `actions` in order, and answer how many of them wrote something.
@@ -91,6 +102,12 @@ class Applier:
                 return True
             case CreateJob(job):
                 return await self._create(kinds.JOB, self._build_job(job), job.labels)
+            case CreateRelease(job):
+                return await self._create(kinds.JOB, self._build_release(job))
+            case TakeOver(ref, version, at):
+                annotations = {naming.TAKEN_OVER_ANNOTATION: format_time(at)}
+                await self._patch(ref, version, {"metadata": {"annotations": annotations}}, versions)
+                return True
             case DeleteJob(ref):
                 return await self._delete(kinds.JOB, ref)
             case DeletePod(ref):

@@ -66,11 +66,13 @@ class Gathered:
 
 
 class Gatherer:
-    """Reads for all subjects. `cluster_uid` is what tags and lock holders carry."""
+    """Reads for all subjects. `cluster_uid` is what tags and lock holders carry; in `own_namespace` are release
+    pods."""
 
-    def __init__(self, cluster: Cluster, cluster_uid: str) -> None:
+    def __init__(self, cluster: Cluster, cluster_uid: str, own_namespace: str) -> None:
         self._cluster = cluster
         self._cluster_uid = cluster_uid
+        self._own_namespace = own_namespace
         self._parsed: dict[str, tuple[str, Any]] = {}
 
     async def gather(self, key: Key) -> Gathered | None:
@@ -99,9 +101,12 @@ class Gatherer:
         return Gathered(observed, body, self._cluster.now())
 
     async def _world(self, namespace: str, run: str) -> World:
-        place, lists = await asyncio.gather(
+        of_run = f"{naming.RELEASE_OF_LABEL}={run}"
+        place, lists, release_jobs, release_pods = await asyncio.gather(
             self._cluster.get(kinds.NAMESPACE, None, namespace),
             self._lists(namespace, kinds.POD, kinds.CLAIM, *OURS, *TEMPLATED),
+            self._cluster.list(kinds.JOB, self._own_namespace, labels=of_run),
+            self._cluster.list(kinds.POD, self._own_namespace, labels=of_run),
         )
         pods, claims = lists[kinds.POD], lists[kinds.CLAIM]
         jobs = [body for body in lists[kinds.JOB] if _label(body, naming.RUN_LABEL) == run]
@@ -136,6 +141,8 @@ class Gatherer:
             ),
             nodes=tuple(parse.node(body) for body in nodes),
             jobs=tuple(parse.mover_job(body) for body in jobs),
+            release_jobs=tuple(parse.mover_job(body) for body in release_jobs),
+            release_pods=tuple(parse.pod(body) for body in release_pods),
             policies=tuple(self._once(body, parse.policy) for body in lists[kinds.BACKUP_POLICY]),
             snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
             restores=self._restores(lists[kinds.RESTORE]),

@@ -32,6 +32,8 @@ class PlayedKubelet:
         self._api = api
         self._namespace = namespace
         self.movers = movers
+        self.also: list[str] = []
+        """Further namespaces whose pods are played."""
         self.linger = 0.0
         self.stays: Callable[[Object], bool] = lambda pod: False
         self.held_back: Callable[[Object], bool] = lambda pod: False
@@ -73,8 +75,9 @@ class PlayedKubelet:
         if self.takes_snapshots:
             for snapshot in self._api.list(kinds.VOLUME_SNAPSHOT, self._namespace):
                 self._take(snapshot)
-        for pod in self._api.list(kinds.POD, self._namespace):
-            self._step(pod)
+        for namespace in (self._namespace, *self.also):
+            for pod in self._api.list(kinds.POD, namespace):
+                self._step(pod)
 
     def _step(self, pod: Object) -> None:
         metadata, status = pod["metadata"], pod.get("status") or {}
@@ -84,11 +87,11 @@ class PlayedKubelet:
             if time.monotonic() - since >= self.linger and not self.stays(pod):
                 if status.get("phase") == "Running":
                     self._set_killed(pod)
-                self._api.delete(kinds.POD, self._namespace, name, grace=0)
+                self._api.delete(kinds.POD, metadata["namespace"], name, grace=0)
         elif not pod["spec"].get("nodeName"):
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
             binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
-            self._api.call("POST", kinds.POD.path(self._namespace, name, "binding"), binding)
+            self._api.call("POST", kinds.POD.path(metadata["namespace"], name, "binding"), binding)
         elif status.get("phase") == "Pending":
             if not self.held_back(pod):
                 self._set_running(pod)
@@ -140,7 +143,8 @@ class PlayedKubelet:
         self._set(pod, {"phase": "Succeeded" if good else "Failed", "containerStatuses": containers})
 
     def _set(self, pod: Object, status: Object) -> None:
-        self._api.patch(kinds.POD, self._namespace, pod["metadata"]["name"], {"status": status}, "status")
+        metadata = pod["metadata"]
+        self._api.patch(kinds.POD, metadata["namespace"], metadata["name"], {"status": status}, "status")
 
     def _provision(self, claim: Object) -> None:
         """A volume for the claim; the volume controller of the control plane binds the two."""

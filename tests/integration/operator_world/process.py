@@ -30,6 +30,7 @@ class Operator:
             "LOWTIDE_NAMESPACES": namespaces,
             "LOWTIDE_INSTALLATION": "tests/lowtide",
             "LOWTIDE_MOVER_IMAGE": "lowtide:played",
+            "LOWTIDE_RELEASE_ACCOUNT": "default",
             "LOWTIDE_HTTP_PORT": str(self.port),
             "LOWTIDE_HTTP_ADDRESS": "127.0.0.1",
             "LOWTIDE_LOG_FORMAT": "text",
@@ -96,3 +97,46 @@ class Operator:
             self.process.kill()
             self.process.wait(10)
             raise
+
+
+class ReleasePod:
+    """`python -m lowtide_operator.release` with the arguments that its Job gives it."""
+
+    def __init__(self, kubeconfig: Path, log: Path, arguments: list[str]) -> None:
+        self._log = log
+        self._arguments = [argument for argument in arguments if not argument.startswith("--armed-file")]
+        self._environment = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT / "engine")]),
+            "LOWTIDE_LOG_FORMAT": "text",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "lowtide_operator.release", *self._arguments]
+            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End it as the deletion of its Job does, and answer its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def wait(self, within: float) -> int:
+        """Wait until its work is over, and answer its exit code."""
+        assert self.process is not None
+        return self.process.wait(within)
+
+    def text(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _end(self, number: int) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(20)

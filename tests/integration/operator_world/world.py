@@ -11,7 +11,7 @@ from typing import Any
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
-from lowtide_operator.planning.naming import HELD_LABEL, RUN_LABEL
+from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL, RUN_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.storage import define_snapshots
@@ -135,7 +135,7 @@ class World:
         return {
             pod["metadata"]["uid"]
             for pod in self.api.list(kinds.POD, self.namespace)
-            if RUN_LABEL not in (pod["metadata"].get("labels") or {})
+            if not {RUN_LABEL, RELEASE_OF_LABEL} & set(pod["metadata"].get("labels") or {})
         }
 
     def seen(self, kind: Kind, name: str) -> str:

@@ -1,14 +1,23 @@
-"""One mover Job of every kind, as a planner asks for it."""
+"""One mover Job of every kind, and a release pod's, as a planner asks for it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.api.repository import CaBundle, Repository
-from lowtide_operator.manifests import Installation
+from lowtide_operator.manifests import Installation, ReleasePods
 from lowtide_operator.planning import naming
-from lowtide_operator.planning.actions import CreateCopy, CreateVolumeSnapshot, MoverJob, Placement, Purpose, Ref
+from lowtide_operator.planning.actions import (
+    CreateCopy,
+    CreateVolumeSnapshot,
+    MoverJob,
+    Placement,
+    Purpose,
+    Ref,
+    ReleaseJob,
+)
 from lowtide_operator.planning.observed import Identity, Uid
 from tests.unit.api import examples
 
@@ -16,6 +25,12 @@ INSTALLATION = Installation(image="registry.example/lowtide:1.2.3", cluster_uid=
 RUN = Uid("11111111-2222-4333-8444-555555555555")
 SNAPSHOT_ID = "0123abcd" * 8
 REPOSITORY_ID = "ab" * 32
+RELEASE_PODS = ReleasePods("lowtide", "lowtide-release")
+RELEASE = ReleaseJob(
+    naming.release_name(Uid("uid-1"), 1),
+    Ref("lowtide.dev/v1alpha1", "Snapshot", "shop", "nightly-1", Uid("uid-1")),
+    datetime(2026, 1, 5, 3, 30, tzinfo=UTC),
+)
 OWNER = Ref("lowtide.dev/v1alpha1", "Snapshot", "shop", "shop-202611250200", RUN)
 
 

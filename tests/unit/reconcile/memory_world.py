@@ -12,8 +12,8 @@ from lowtide_engine.contract import Outcome, Result, encode
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.memory import Call, MemoryCluster
-from lowtide_operator.manifests import Installation, mover_job
-from lowtide_operator.planning.naming import HELD_LABEL
+from lowtide_operator.manifests import Installation, ReleasePods, mover_job, release_job
+from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL
 from lowtide_operator.reconcile.apply import Applier
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
@@ -107,9 +107,13 @@ class Shop:
         installation = Installation(image="lowtide:test", cluster_uid="cluster")
         return Driver(
             cluster=self.cluster,
-            gatherer=Gatherer(self.cluster, "cluster"),
+            gatherer=Gatherer(self.cluster, "cluster", "lowtide"),
             plan=plan,
-            applier=Applier(self.cluster, lambda job: mover_job(job, installation)),
+            applier=Applier(
+                self.cluster,
+                lambda job: mover_job(job, installation),
+                lambda job: release_job(job, installation, ReleasePods("lowtide", "release")),
+            ),
             leases=NamespaceLeases(self.cluster, "tests/lowtide", 300),
             metrics=self.metrics,
         )
@@ -130,7 +134,10 @@ class Shop:
         for kind, name, _ in WORKLOADS:
             self._play_workload(kind, name)
         for job in self.cluster.all(kinds.JOB):
-            self._play_job(job)
+            if RELEASE_OF_LABEL in job["metadata"]["labels"]:
+                self._play_release(job["metadata"])
+            else:
+                self._play_job(job)
         self._play_driver()
 
     def status(self, key: Key) -> Object:
@@ -192,6 +199,13 @@ class Shop:
         if body.get("status") != ready:
             self.cluster.put(kind, {**body, "status": ready})
 
+    def _play_release(self, job: Object) -> None:
+        name = f"{job['name']}-pod"
+        if self.cluster.peek(kinds.POD, job["namespace"], name) is None:
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["name"], "uid": job["uid"]}
+            owner["controller"] = True
+            self._put_pod(name, owner, job["labels"], {}, "Running", job["namespace"])
+
     def _play_job(self, job: Object) -> None:
         metadata = job["metadata"]
         name = f"{metadata['name']}-pod"
@@ -231,12 +245,14 @@ class Shop:
         status = {"phase": "Succeeded", "containerStatuses": [{"name": "mover", "state": {"terminated": ended}}]}
         self.cluster.put(kinds.POD, {**pod, "status": {**pod["status"], **status}})
 
-    def _put_pod(self, name: str, owner: Object, labels: Object, spec: Object, phase: str) -> None:
+    def _put_pod(
+        self, name: str, owner: Object, labels: Object, spec: Object, phase: str, namespace: str = SHOP
+    ) -> None:
         conditions = [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}]
         self.cluster.put(
             kinds.POD,
             {
-                "metadata": {"name": name, "namespace": SHOP, "labels": dict(labels), "ownerReferences": [owner]},
+                "metadata": {"name": name, "namespace": namespace, "labels": dict(labels), "ownerReferences": [owner]},
                 "spec": {**spec, "nodeName": "n"},
                 "status": {"phase": phase, "startTime": self._stamp(), "conditions": conditions},
             },

@@ -169,7 +169,7 @@ async def test_metrics_and_an_event_show_what_ended() -> None:
 
 class TestApply:
     async def applied(self, shop: Shop, *actions: object) -> int:
-        applier = Applier(shop.cluster, lambda job: {})
+        applier = Applier(shop.cluster, lambda job: {}, lambda job: {})
         body = shop.cluster.peek(kinds.SNAPSHOT, SHOP, "first")
         return await applier.apply(tuple(actions), body, shop.cluster.now())  # type: ignore[arg-type]
 

@@ -173,7 +173,7 @@ def test_a_status_that_can_not_be_read_stops_its_own_run_and_only_marks_it_for_o
 async def test_a_read_that_fails_fails_the_whole_observation() -> None:
     shop = Shop()
     shop.snapshot()
-    gatherer = Gatherer(shop.cluster, "cluster")
+    gatherer = Gatherer(shop.cluster, "cluster", "lowtide")
     key = Key(Subject.SNAPSHOT, SHOP, "first")
     for kind in (kinds.POD, kinds.STATEFUL_SET, kinds.CLAIM, kinds.VOLUME, kinds.NODE, kinds.RESTORE):
         shop.cluster.fault = lambda call, failing=kind: Unreachable("no answer") if call.kind == failing else None
@@ -185,7 +185,7 @@ async def test_the_run_is_read_before_everything_else() -> None:
     shop = Shop()
     shop.snapshot()
     shop.cluster.calls.clear()
-    gathered = await Gatherer(shop.cluster, "cluster").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
+    gathered = await Gatherer(shop.cluster, "cluster", "lowtide").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
     assert shop.cluster.calls[0].verb == "get"
     assert shop.cluster.calls[0].kind == kinds.SNAPSHOT
     assert gathered is not None
@@ -205,7 +205,7 @@ async def test_attachments_are_read_where_a_driver_attaches_and_only_those_of_th
     for number, volume in enumerate(("pv-db-data", "another")):
         spec = {"nodeName": "n", "source": {"persistentVolumeName": volume}}
         shop.cluster.put(kinds.VOLUME_ATTACHMENT, {"metadata": {"name": f"va-{number}"}, "spec": spec})
-    gathered = await Gatherer(shop.cluster, "cluster").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
+    gathered = await Gatherer(shop.cluster, "cluster", "lowtide").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
     assert gathered is not None
     assert isinstance(gathered.observed, ObservedSnapshot)
     assert [found.volume for found in gathered.observed.world.attachments] == ["pv-db-data"]
