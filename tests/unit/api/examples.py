@@ -10,7 +10,15 @@ from lowtide_operator.api.jobs import Failure, JobOutcome, JobRecord
 from lowtide_operator.api.model import Model
 from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.policy import Capture, CaptureMethod, SnapshotCounts
-from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger, WorkloadKind, WorkloadRef
+from lowtide_operator.api.quiesce import (
+    ArmedRelease,
+    HeldState,
+    LedgerEntry,
+    Quiesce,
+    QuiesceLedger,
+    WorkloadKind,
+    WorkloadRef,
+)
 from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.api.restore import ResolvedRestore, ResolvedRestoreVolume, RestoreVolumeStatus
 from lowtide_operator.api.snapshot import (
@@ -260,6 +268,9 @@ _JOBS = (
     ),
     JobRecord(name="lowtide-verdict-0123456789-1", purpose="verdict", attempt=1, created_at=_THEN),
 )
+_RELEASE = ArmedRelease(
+    name="lowtide-release-0123456789-2", attempt=2, created_at=_THEN, deadline=_THEN, missing_since=_THEN
+)
 _FAILURE = Failure(reason="PodsRemain", message="Pod db-0 did not go.", time=_THEN)
 _VOLUME: dict[str, Any] = {
     "claim": "data",
@@ -314,6 +325,7 @@ STATUS: dict[str, Model] = {
             quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
             mover=Mover.model_validate(GOOD["a policy with everything"]["spec"]["mover"]),
         ),
+        release=_RELEASE,
         quiesce=_LEDGER,
         attempt=2,
         start_time=_THEN,
@@ -361,6 +373,7 @@ STATUS: dict[str, Model] = {
                 ),
             ),
         ),
+        release=_RELEASE,
         quiesce=_LEDGER,
         attempt=1,
         start_time=_THEN,
