@@ -34,22 +34,26 @@ from lowtide_operator.telemetry import configure_logging
 logger = logging.getLogger("lowtide_operator.release")
 
 RETRY_SECONDS = 2.0
+STOPPED = 128 + signal.SIGTERM
+"""The exit code of a pod that was told to stop before its work was over, by an eviction or a drain: its Job makes
+another one. (The operator dismisses a release pod by deleting its Job.)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until the work is over, or SIGTERM or SIGINT. The exit code is 0 for both, 2 where there is no cluster."""
+    """Run until the work is over (exit code 0), or SIGTERM or SIGINT (STOPPED). 2 where there is no cluster."""
     options = _parser().parse_args(arguments)
     configure_logging(os.environ.get("LOWTIDE_LOG_LEVEL", "INFO"), os.environ.get("LOWTIDE_LOG_FORMAT", "json"))
     run = Ref(API_VERSION, options.kind, options.namespace, options.name, Uid(options.uid))
     try:
-        asyncio.run(_watch(run, options.until, Path(options.armed_file) if options.armed_file else None))
+        over = asyncio.run(_watch(run, options.until, Path(options.armed_file) if options.armed_file else None))
     except NoCluster as error:
         logger.error("%s", error)
         return 2
-    return 0
+    return 0 if over else STOPPED
 
 
-async def _watch(run: Ref, until: datetime, armed_file: Path | None) -> None:
+async def _watch(run: Ref, until: datetime, armed_file: Path | None) -> bool:
+    """Whether the work is over; else a signal came first."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,10 +67,11 @@ async def _watch(run: Ref, until: datetime, armed_file: Path | None) -> None:
             _show(armed_file, ready=guard.ready)
             if again is None:
                 logger.info("nothing is left to do for %s", called)
-                return
+                return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ending.wait(), again)
-    logger.info("dismissed")
+    logger.info("told to stop before the work is over")
+    return False
 
 
 class Guard:
