@@ -324,7 +324,7 @@ def test_uninstalling_leaves_the_objects_of_people_where_they_are(plane: Control
     }
     installed.apply(body)
     helm_on(plane, "uninstall", "lowtide")
-    assert installed.get("backuppolicies.lowtide.dev", "kept", "-n", "shop")["spec"]["capture"] == {"method": "Direct"}
+    assert installed.get("backuppolicies.lowtide.dev", "kept", "-n", "shop")["spec"]["capture"]["method"] == "Direct"
     assert installed.get("clusterroles", "-l", "app.kubernetes.io/part-of=lowtide")["items"] == []
     helm_on(plane, "install", "lowtide", str(CHART), "--set", "namespaces={shop}")
     assert installed.get("backuppolicies.lowtide.dev", "kept", "-n", "shop")["metadata"]["generation"] == 1

@@ -67,6 +67,9 @@ def test_an_operator_that_is_dead_for_good_leaves_nothing_down_although_its_rele
 ) -> None:
     shop.operator.kill()
     pod.start()
+    wait_for("it watches", lambda: "watching Snapshot" in pod.text(), within=PATIENCE, seen=pod.text)
+    assert pod.stop() != 0, "a pod that is evicted has not done its work, so its Job must make another one"
+    pod.start()
     for step in ("taken over", "a Job deleted", "one back", "all back"):
         wait_for(
             step,

@@ -123,7 +123,7 @@ class ReleasePod:
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """End it as the deletion of its Job does, and answer its exit code."""
+        """End it as an eviction does, and answer its exit code."""
         return self._end(signal.SIGTERM)
 
     def wait(self, within: float) -> int:
