@@ -196,8 +196,8 @@ def test_a_list_of_runs_tells_what_came_of_them(kubectl: Kubectl) -> None:
     status = examples.STATUS["a snapshot with everything"].to_body()
     kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps({**stored, "status": status}))
     head, row = kubectl("get", "bsnap", "-n", NAMESPACE).splitlines()
-    assert head.split() == ["NAME", "POLICY", "READY", "REASON", "DOWNTIME", "AGE"]
-    assert row.split()[:5] == [body["metadata"]["name"], "shop", "True", "Stored", "2m3s"]
+    assert head.split() == ["NAME", "POLICY", "READY", "REASON", "DOWNTIME", "UPLOAD", "AGE"]
+    assert row.split()[:6] == [body["metadata"]["name"], "shop", "True", "Stored", "2m3s", "1h16m7s"]
 
 
 def test_examples_are_of_this_version() -> None:
