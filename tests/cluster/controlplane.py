@@ -221,6 +221,7 @@ class ControlPlane:
                 *(f"--kubeconfig={own}", f"--authentication-kubeconfig={own}", f"--authorization-kubeconfig={own}"),
                 *("--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"),
                 *("--kube-api-qps=500", "--kube-api-burst=1000"),
+                "--horizontal-pod-autoscaler-sync-period=1s",
                 f"--service-account-private-key-file={self.certificates.accounts_key}",
                 f"--root-ca-file={self.certificates.authority}",
                 *("--allocate-node-cidrs=true", f"--cluster-cidr={POD_RANGE}"),

@@ -23,6 +23,7 @@ from tests.integration.operator_world.world import PATIENCE, World, claim, workl
 pytestmark = pytest.mark.apiserver
 
 HANG = Play(hang=True)
+AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 
 
@@ -85,6 +86,80 @@ def test_a_person_who_scales_in_the_window_wins_and_the_run_is_not_good(zoo: Wor
     pen.await_running(kinds.DEPLOYMENT, "scaled-one", 3)
     pen.await_running(kinds.DEPLOYMENT, "scaled-two", 1)
     pen.assert_unmarked(kinds.DEPLOYMENT, "scaled-one")
+
+
+@pytest.mark.zoo("gitops")
+@pytest.mark.parametrize(
+    ("name", "manager", "metadata", "words"),
+    [
+        (
+            "flux",
+            "kustomize-controller",
+            {"labels": {f"kustomize.toolkit.fluxcd.io/{key}": key for key in ("name", "namespace")}},
+            "the field manager kustomize-controller (Flux, Kustomization namespace/name: leave spec.replicas out",
+        ),
+        (
+            "argo",
+            "argocd-controller",
+            {"annotations": {"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/argo"}},
+            "the field manager argocd-controller (Argo CD, Application web: let its ignoreDifferences cover",
+        ),
+    ],
+)
+def test_who_applies_the_count_from_git_in_the_window_is_named_with_what_to_do(
+    zoo: World, name: str, manager: str, metadata: Object, words: str
+) -> None:
+    """By the field manager that the API server noted at the apply, and the names that the workload carries."""
+    pen = Pen.build(zoo, name)
+    declared = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    declared |= workload(zoo.namespace, kinds.DEPLOYMENT, name, pen.claim, 2)
+    declared["metadata"] = {**declared["metadata"], **metadata}
+    path = f"{kinds.DEPLOYMENT.path(zoo.namespace, name)}?fieldManager={manager}&force=true"
+
+    def apply() -> None:
+        zoo.api.call("PATCH", path, declared, "application/apply-patch+yaml")
+
+    apply()
+    pen.await_running(kinds.DEPLOYMENT, name, 2)
+    pen.backups(HANG)
+    pen.snapshot()
+    pen.await_down()
+    apply()
+    assert f"Deployment {name} was started by {words}" in pen.await_failed("Inconsistent")
+    pen.await_running(kinds.DEPLOYMENT, name, 2)
+    pen.assert_unmarked(kinds.DEPLOYMENT, name)
+
+
+@pytest.mark.zoo("autoscaler")
+def test_an_autoscaler_rests_at_zero_and_finds_the_count_again_that_it_was_at(zoo: World) -> None:
+    """Not its minReplicas, and not the count that the workload was made with; it is not touched."""
+    pen = Pen.build(zoo, "auto")
+    pen.add(kinds.DEPLOYMENT)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "auto"}
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
+    spec = {"scaleTargetRef": target, "minReplicas": 3, "maxReplicas": 6, "metrics": [cpu]}
+    zoo.api.create(AUTOSCALER, {"metadata": {"name": "auto", "namespace": zoo.namespace}, "spec": spec})
+    pen.await_running(kinds.DEPLOYMENT, "auto", 3)
+    pen.scale(kinds.DEPLOYMENT, "auto", 4)
+    pen.await_running(kinds.DEPLOYMENT, "auto", 4)
+    before = pen.get(AUTOSCALER)
+
+    def rests() -> bool:
+        conditions = (pen.get(AUTOSCALER).get("status") or {}).get("conditions") or []
+        return any(c["type"] == "ScalingActive" and c["reason"] == "ScalingDisabled" for c in conditions)
+
+    zoo.kubelet.stays = lambda pod: app_of(pod) == "auto"
+    pen.snapshot()
+    wait_for("the autoscaler rests", rests, within=PATIENCE, seen=lambda: str(pen.get(AUTOSCALER)["status"]))
+    zoo.kubelet.stays = lambda pod: False
+    (entry,) = pen.await_ready()["quiesce"]["workloads"]
+    assert (entry["state"], entry["replicas"]) == ("Released", 4)
+    pen.await_running(kinds.DEPLOYMENT, "auto", 4)
+    after = pen.get(AUTOSCALER)
+    assert (after["spec"], after["metadata"].get("annotations")) == (
+        before["spec"],
+        before["metadata"].get("annotations"),
+    )
 
 
 @pytest.mark.zoo("edited")

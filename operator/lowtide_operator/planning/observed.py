@@ -192,7 +192,8 @@ class Workload:
     `<template>-<name>-<ordinal>` for every ordinal. `when_scaled` is persistentVolumeClaimRetentionPolicy.whenScaled
     ("Retain" where unset). `update_waits` is whether pods of a StatefulSet have an older revision that OnDelete or a
     partition keeps. `ready` is status.readyReplicas, `observed_generation` is status.observedGeneration.
-    `finished` is, for a Job, whether it is Complete or Failed; `started` its status.startTime.
+    `finished` is, for a Job, whether it is Complete or Failed; `started` its status.startTime. `writer` is the field
+    manager that set spec.replicas or spec.suspend last, as managedFields say ("" where they don't).
     """
 
     api_version: str
@@ -210,6 +211,7 @@ class Workload:
     update_waits: bool = False
     finished: bool = False
     started: datetime | None = None
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEAS
 from lowtide_operator.planning.observed import Uid, Workload
 from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops_something
 from lowtide_operator.planning.run import Run, S
+from lowtide_operator.planning.starters import started_by
 from lowtide_operator.planning.users import Users, find_users, pods_of, refusal_of
 
 STALE_INTENT = timedelta(seconds=60)
@@ -317,7 +318,7 @@ def _changed(run: Run[S], entry: LedgerEntry) -> str:
     if hold is None or hold.run != run.meta.uid:
         return f"the hold on {called} was removed"
     if not is_down(workload):
-        return f"{called} was started by someone else"
+        return f"{called} was started by {started_by(workload)}"
     if workload.meta.generation != entry.generation_held:
         return f"{called} was edited"
     return ""

@@ -131,7 +131,19 @@ def workload(body: Manifest) -> Workload:
         identity=_identity((template.get("template") or {}).get("spec") or {}),
         finished=kind == "Job" and any(_is_true(status, name) for name in ("Complete", "Failed")),
         started=_time(status.get("startTime")),
+        writer=_writer(body, "f:suspend" if kind in ("Job", "CronJob") else "f:replicas"),
     )
+
+
+def _writer(body: Manifest, field: str) -> str:
+    """The field manager that set that field of the spec last; who applies shares it with who set it before."""
+    owners = [
+        entry
+        for entry in body["metadata"].get("managedFields") or ()
+        if field in (entry.get("fieldsV1") or {}).get("f:spec", {})
+    ]
+    newest: Mapping[str, Any] = max(owners, key=lambda entry: entry.get("time") or "", default={})
+    return str(newest.get("manager", ""))
 
 
 def _update_waits(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:

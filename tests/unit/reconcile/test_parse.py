@@ -63,6 +63,29 @@ def test_the_replicas_that_nobody_wrote_are_one_and_kinds_without_them_have_none
 
 
 @pytest.mark.parametrize(
+    ("kind", "field"), [("Deployment", "f:replicas"), ("StatefulSet", "f:replicas"), ("CronJob", "f:suspend")]
+)
+def test_who_wrote_the_count_is_its_newest_field_manager(kind: str, field: str) -> None:
+    def entry(manager: str, time: str, *fields: str) -> dict[str, Any]:
+        return {
+            "manager": manager,
+            "time": f"2026-01-05T0{time}:00:00Z",
+            "fieldsV1": {"f:spec": {key: {} for key in fields}},
+        }
+
+    found = body(kind, "apps/v1", spec={})
+    assert parse.workload(found).writer == ""
+    entries = [
+        entry("kubectl", "2", field),
+        entry("kustomize-controller", "4", field, "f:template"),
+        entry("lowtide", "3", field),
+        entry("editor", "5", "f:template"),
+        {"manager": "statuses", "time": "2026-01-05T06:00:00Z", "fieldsV1": {"f:status": {field: {}}}},
+    ]
+    assert parse.workload({**found, "metadata": {**META, "managedFields": entries}}).writer == "kustomize-controller"
+
+
+@pytest.mark.parametrize(
     ("driver", "attach"),
     [
         pytest.param(None, False, id="no CSIDriver object"),
