@@ -250,7 +250,8 @@ def _noted(run: Run[S], entry: LedgerEntry) -> LedgerEntry:
                 run.fail("WorkloadChanged", f"While it was being stopped, {changed}: its new state is left as it is.")
             return entry
         if not is_down(workload) or not hold.generation <= workload.meta.generation <= hold.generation + 1:
-            run.fail("WorkloadChanged", f"{called} was changed by someone else right after it was stopped.")
+            who = "someone else" if is_down(workload) else started_by(workload)
+            run.fail("WorkloadChanged", f"{called} was changed right after it was stopped, by {who}.")
             return entry
         return entry.model_copy(
             update={"state": HeldState.HELD, "generation_held": workload.meta.generation, "held_at": hold.since}

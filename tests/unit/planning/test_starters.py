@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lowtide_operator.planning.starters import started_by
-from tests.unit.planning.runs import RUN, cluster, gone, message, outcome, until, workload
+from tests.unit.planning.runs import RUN, cluster, counts, gone, message, outcome, status, until, workload
 
 KUSTOMIZATION = {"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}
 RELEASE = {"helm.toolkit.fluxcd.io/name": "shop", "helm.toolkit.fluxcd.io/namespace": "web"}
@@ -66,3 +66,17 @@ def test_the_run_says_it() -> None:
     world.run(RUN)
     assert outcome(world) == ("False", "Inconsistent")
     assert "Deployment web was started by the field manager kustomize-controller (Flux" in message(world)
+
+
+def test_the_run_says_it_too_where_it_comes_before_the_hold_was_noted() -> None:
+    world = cluster()
+    until(world, lambda w: status(w).quiesce is not None)
+    world.reconcile(*RUN, crash_after=2)
+    assert counts(world) == {"db": 1, "web": 0}
+    world.scale(workload(world, "web"), 2)
+    web = workload(world, "web")
+    world.workloads[web.meta.uid] = replace(web, writer="keda")
+    world.run(RUN)
+    assert outcome(world) == ("False", "WorkloadChanged")
+    assert "Deployment web was changed right after it was stopped, by the field manager keda (KEDA" in message(world)
+    assert counts(world) == {"db": 1, "web": 2}
