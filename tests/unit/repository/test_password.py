@@ -85,7 +85,9 @@ def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_command_doesnt_see_the_repositorys_secrets() -> None:
-    environment = {"RESTIC_PASSWORD": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "c", "KEPT": "kept"}
+    secrets = ("RESTIC_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    more = ("RESTIC_REST_PASSWORD", "LOWTIDE_SFTP_PASSPHRASE")
+    environment = {name: "a secret" for name in secrets + more} | {"KEPT": "kept"}
     code = "import os; print(sorted(k for k in os.environ if k.isupper() and not k.startswith('LC_')))"
     printed = module.password_from_command(f'{sys.executable} -c "{code}"', environment).reveal().decode()
     assert printed == "['KEPT']"
