@@ -85,9 +85,11 @@ def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_command_doesnt_see_the_repositorys_secrets() -> None:
-    secrets = ("RESTIC_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    more = ("RESTIC_REST_PASSWORD", "LOWTIDE_SFTP_PASSPHRASE")
-    environment = {name: "a secret" for name in secrets + more} | {"KEPT": "kept"}
+    secrets = (
+        *("RESTIC_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        *("RESTIC_REST_PASSWORD", "LOWTIDE_SFTP_PASSPHRASE"),
+    )
+    environment = dict.fromkeys(secrets, "a secret") | {"KEPT": "kept"}
     code = "import os; print(sorted(k for k in os.environ if k.isupper() and not k.startswith('LC_')))"
     printed = module.password_from_command(f'{sys.executable} -c "{code}"', environment).reveal().decode()
     assert printed == "['KEPT']"
