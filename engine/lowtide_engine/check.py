@@ -6,6 +6,7 @@ Damage is told to the reporter and counted; only a storage that can't be reached
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import threading
@@ -26,6 +27,7 @@ from lowtide_engine.transfer import Transfer, told_as_engine_error
 if TYPE_CHECKING:
     from lowtide_engine._kernel import BlobKind
     from lowtide_engine.repository import LockedRepository, Snapshot
+    from lowtide_engine.storage import Storage
 
 READERS = 2
 
@@ -81,6 +83,7 @@ def check(
     if choose is not None:
         snapshots = choose(snapshots)
     report.snapshots = len(snapshots)
+    _check_keys(locked.repository.storage, listening)
     indexed = _load_index(locked, listening, report, stop)
     present = {entry.name: entry.size for entry in locked.repository.storage.list(FileKind.DATA)}
     packs = _compare_packs(indexed.index, present, listening, report)
@@ -104,6 +107,14 @@ def check(
 
 def _is_needed(index: Index, pack: str, unused: frozenset[tuple[BlobKind, str]]) -> bool:
     return any((entry.kind, entry.blob) not in unused for entry in index.pack_entries(pack))
+
+
+def _check_keys(storage: Storage, reporter: Reporter) -> None:
+    """Also of keys that others open the repository with: whoever has that password would learn of it too late."""
+    names = sorted(entry.name for entry in storage.list(FileKind.KEY))
+    for name, loaded in _in_parallel(names, lambda name: storage.load(File(FileKind.KEY, name))):
+        if isinstance(loaded, bytes) and hashlib.sha256(loaded).hexdigest() != name:
+            reporter.problem("KeyDamaged", f"key {name[:8]} doesn't hash to its name: its password opens nothing")
 
 
 def _load_index(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from lowtide_engine.repository import Password, open_repository
 from lowtide_engine.storage import StorageOptions, SystemClock, open_storage
 from tests.conformance.actors import PASSWORD, Lowtide, Restic
+from tests.conformance.pruning import files
+from tests.conformance.quick import make_repository
 from tests.conformance.rights import without_capabilities, without_room
 from tests.conformance.trees import make_plain_tree
 
@@ -65,14 +69,58 @@ def test_init_refuses_a_repository_and_remains_of_one(lowtide: Lowtide, restic: 
     lowtide.run("snapshots", code=10)
 
 
-def test_without_keys_it_is_no_repository(lowtide: Lowtide, place: str) -> None:
-    lowtide.run("init")
-    for key in (Path(place) / "keys").iterdir():
-        key.unlink()
+def without_keys(place: Path) -> None:
+    shutil.rmtree(place / "keys")
 
-    lowtide.run("snapshots", code=None)
 
-    assert reason(lowtide) in ("RepositoryMissing", "WrongPassword")
+def with_half_a_key(place: Path) -> None:
+    (key,) = (place / "keys").iterdir()
+    key.chmod(0o600)
+    key.write_bytes(key.read_bytes()[:100])
+
+
+def with_half_a_config(place: Path) -> None:
+    (place / "config").chmod(0o600)
+    (place / "config").write_bytes((place / "config").read_bytes()[:50])
+
+
+def with_an_empty_config(place: Path) -> None:
+    (place / "config").chmod(0o600)
+    (place / "config").write_bytes(b"")
+
+
+def of_another_program(place: Path) -> None:
+    shutil.rmtree(place)
+    place.mkdir()
+    (place / "config").write_text("[repository]\nversion = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("half", "code", "expected", "said"),
+    [
+        (without_keys, 10, "RepositoryMissing", "no keys"),
+        (with_half_a_key, 12, "WrongPassword", "can't be read"),
+        (with_half_a_config, 1, "RepositoryDamaged", "the config"),
+        (with_an_empty_config, 1, "RepositoryDamaged", "the config"),
+        (of_another_program, 10, "RepositoryMissing", "no repository of restic's format"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_half_a_repository_is_told_as_such_and_left_alone(
+    half: Callable[[Path], None], code: int, expected: str, said: str, lowtide: Lowtide, place: str, tmp_path: Path
+) -> None:
+    make_repository(place)
+    half(Path(place))
+    before = files(Path(place))
+
+    for command in (["snapshots"], ["check"], ["backup", tmp_path], ["preflight"]):
+        ran = lowtide.run(*command, code=code)
+        assert reason(lowtide) == expected
+        assert said in ran.err
+        assert "copy" in ran.err
+    lowtide.run("init", code=1)
+    assert reason(lowtide) == "RepositoryExists"
+    assert files(Path(place)) == before
 
 
 def test_foreign_files_are_passed_over(lowtide: Lowtide, restic: Restic, place: str, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def command(
     blob that a tree names must be in the index. With ids or filters only the trees of these snapshots are read, and
     with --read-data only packs that hold what they need.
     """  # fmt: skip
-    session = Session.of(ctx, "check")
+    session = Session.of(ctx, "check").uncached()
     if read_data and read_data_subset is not None:
         raise click.UsageError("--read-data reads everything: leave --read-data-subset out, or --read-data")
     from lowtide_engine.check import check

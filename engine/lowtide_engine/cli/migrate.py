@@ -26,7 +26,7 @@ def command(ctx: click.Context, /, names: tuple[str, ...]) -> Result:
     upgrade_repo_v2 makes a repository of version 1 one of version 2, after a check. What is stored stays as it is until
     `lowtide prune --repack-uncompressed`.
     """
-    session = Session.of(ctx, "migrate")
+    session = Session.of(ctx, "migrate").uncached()
     with session.locked(writes=bool(names), exclusive=bool(names)) as locked:
         version = locked.repository.config.version
         if not names:

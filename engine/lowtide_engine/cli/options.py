@@ -194,9 +194,17 @@ def write_option_section(
 
 
 def settings(ctx: click.Context) -> Settings:
-    """What was given by options, else by the environment, else the defaults. UsageError for a bad value."""
+    """What was given by options, else by the environment, else the defaults. UsageError for a bad value.
+
+    Called once: the environment's secrets are taken out of the process's own then, which those commands inherit that
+    boto3 (credential_process) and asyncssh (ProxyCommand) start.
+    """
+    from lowtide_engine.repository.password import scrubbed
+
     given: dict[str, Any] = ctx.find_root().meta.get("lowtide.given", {})
     environment = dict(os.environ)
+    for name in environment.keys() - scrubbed(environment).keys():
+        del os.environ[name]
 
     def text(name: str, variable: str) -> str:
         return given.get(name) or environment.get(variable, "")

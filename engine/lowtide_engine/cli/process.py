@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -45,6 +46,7 @@ class Ended:
 def run(arguments: Sequence[str]) -> int:
     """Run the program with these arguments; its exit code. Called once per process, on the main thread."""
     _handle_signals()
+    _write_no_core()
     arguments = _separated_verbosity(arguments)
     name = _command_name(arguments)
     started = time.monotonic()
@@ -74,6 +76,12 @@ def _handle_signals() -> None:
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _write_no_core() -> None:
+    """A crash must not leave this memory on a disk: keys are in it."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _wait_for(worker: threading.Thread) -> None:

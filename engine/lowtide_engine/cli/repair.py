@@ -27,7 +27,7 @@ def command() -> None:
 @click.pass_context
 def index_command(ctx: click.Context, read_all_packs: bool) -> Result:
     """Make the index agree with the packs: name those that it lacks, and no more those that are not there."""
-    session = Session.of(ctx, "repair")
+    session = Session.of(ctx, "repair").uncached()
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.repair_index import repair_index
 
@@ -62,7 +62,7 @@ def packs_command(ctx: click.Context, /, packs: tuple[str, ...]) -> Result:
     A copy of each is kept in the current folder, as pack-ID. Afterwards `lowtide repair snapshots --forget` rids
     snapshots of what is lost.
     """
-    session = Session.of(ctx, "repair")
+    session = Session.of(ctx, "repair").uncached()
     for pack in packs:
         if len(pack) != 64:
             raise click.BadParameter(f"{pack!r} is no whole id of a pack", param_hint="'ID'")
@@ -95,7 +95,7 @@ def snapshots_command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any)
     A folder that can't be read becomes empty, a file loses the pieces that are missing. The new ones are tagged
     lowtide:partial, and without --forget also repaired.
     """
-    session = Session.of(ctx, "repair")
+    session = Session.of(ctx, "repair").uncached()
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.repair_snapshots import repair_snapshots
 

@@ -45,6 +45,10 @@ class Session:
         given = settings(ctx)
         return cls(command, given, Output(given, command))
 
+    def uncached(self) -> Session:
+        """The same without a cache, for whoever judges what is stored: a good copy here would hide the damage there."""
+        return replace(self, settings=replace(self.settings, no_cache=True))
+
     @property
     def clock(self) -> Clock:
         """The system's clock, whose waits end when the process is asked to stop."""

@@ -138,7 +138,10 @@ def find_key(
     """
     names = sorted(listed.name for listed in storage.list(FileKind.KEY))
     if not names:
-        raise RepositoryMissing(f"there are no keys in {storage.location}")
+        raise RepositoryMissing(
+            f"there are no keys in {storage.location}: it is no repository of restic's format, or half of one",
+            hint="check the location; where the folder `keys` was lost, bring it back from a copy",
+        )
     if hint:
         first = key_by_prefix(names, hint)
         names = [first, *(name for name in names if name != first)]
@@ -156,7 +159,8 @@ def find_key(
             damaged = error
     if damaged is not None:
         raise WrongPassword(
-            f"no key in {storage.location} opens with this password; one can't be read: {damaged.message}"
+            f"no key in {storage.location} opens with this password; one can't be read: {damaged.message}",
+            hint="check the password; if it is that key's, bring the key's file back from a copy",
         ) from None
     untried = len(names) - MAX_TRIED
     if untried > 0:

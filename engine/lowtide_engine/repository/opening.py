@@ -112,7 +112,10 @@ def _matching(
             try:
                 key_name, master = keys.find_key(storage, password, but=tried)
             except RepositoryError:
-                raise RepositoryDamaged(f"the config in {storage.location} can't be read: {error.message}") from None
+                raise RepositoryDamaged(
+                    f"the config in {storage.location} can't be read: {error.message}",
+                    hint="bring the file `config` back from a copy of the repository; nothing can be read without it",
+                ) from None
 
 
 def _refuse_foreign(storage: Storage, master: MasterKey, config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,8 @@ _SCRUBBED = (
     "RESTIC_REST_USERNAME",
     "LOWTIDE_SFTP_PASSPHRASE",
 )
+_LOCATIONS = ("RESTIC_REPOSITORY", "RESTIC_FROM_REPOSITORY")
+_WITH_PASSWORD = re.compile(r"[a-z0-9]+:(?:[a-z]+:)?//[^/]*:[^/]*@")
 _COMMAND_TIMEOUT = 120.0
 
 
@@ -120,9 +123,13 @@ def password_from_command(command: str, environment: Mapping[str, str]) -> Passw
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a command that we start may see of our environment: not the repository's password, nor its storage's
-    keys."""
-    return {name: value for name, value in environment.items() if name not in _SCRUBBED}
+    """What a command that we start may see of our environment: not the repository's password, nor its storage's keys,
+    nor a location with a password in it."""
+    return {name: value for name, value in environment.items() if not _is_secret(name, value)}
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return name in _SCRUBBED or (name in _LOCATIONS and _WITH_PASSWORD.match(value) is not None)
 
 
 def _checked(password: Password, source: str) -> Password:

@@ -1,15 +1,24 @@
-"""What opens the storage is shown nowhere: not in messages, logs, tracebacks or the result, however a command ends."""
+"""What opens the storage is shown nowhere: not in messages, logs, tracebacks or the result, however a command ends; nor
+to commands that are started, nor on a disk."""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
+import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lowtide_engine.repository import Password, open_repository
+from lowtide_engine.storage import SystemClock, open_storage
+from tests.cluster.waiting import wait_for
+from tests.conformance.trees import make_plain_tree
 from tests.unit.storage.rest_stub import rest_stub
 
 SECRET = "hunter2-and-more"
@@ -63,3 +72,92 @@ def test_a_location_that_is_refused_is_not_repeated(tmp_path: Path, place: str) 
     code, said = shown(tmp_path, ["snapshots", "-v"], RESTIC_REPOSITORY=place)
     assert code == 1
     assert SECRET not in said
+
+
+def asked_by_ssh(home: Path, script: str) -> dict[str, str]:
+    """Make asyncssh start the script as the way to a host."""
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "config").write_text(f"Host *\n  ProxyCommand {script}\n")
+    return {"RESTIC_REPOSITORY": "sftp:nobody@host.invalid:/srv"}
+
+
+def asked_by_boto(home: Path, script: str) -> dict[str, str]:
+    """Make boto3 start the script to get credentials."""
+    (home / ".aws").mkdir()
+    (home / ".aws" / "config").write_text(f"[profile asks]\ncredential_process = {script}\n")
+    return {"RESTIC_REPOSITORY": "s3:http://127.0.0.1:1/bucket", "AWS_PROFILE": "asks"}
+
+
+def asked_for_the_password(home: Path, script: str) -> dict[str, str]:
+    """Make lowtide start the script to get the password."""
+    return {"RESTIC_REPOSITORY": str(home / "none"), "RESTIC_PASSWORD_COMMAND": script}
+
+
+@pytest.mark.parametrize(
+    "asked", [asked_by_ssh, asked_by_boto, asked_for_the_password], ids=lambda asked: asked.__name__
+)
+def test_whatever_is_started_sees_no_secret(tmp_path: Path, asked: Any) -> None:
+    seen = tmp_path / "seen.json"
+    program = tmp_path / "program.py"
+    draft = tmp_path / "draft"
+    program.write_text(
+        f"import json, os\nopen({str(draft)!r}, 'w').write(json.dumps(dict(os.environ)))\n"
+        f"os.rename({str(draft)!r}, {str(seen)!r})\n"
+    )
+    secrets = {
+        "RESTIC_PASSWORD": SECRET,
+        "RESTIC_FROM_PASSWORD": SECRET,
+        "RESTIC_REST_PASSWORD": SECRET,
+        "LOWTIDE_SFTP_PASSPHRASE": SECRET,
+        "RESTIC_FROM_REPOSITORY": f"rest:https://me:{SECRET}@host/",
+    }
+    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KEPT": "kept"}
+    place = asked(tmp_path, f"{shlex.quote(sys.executable)} {program}")
+    command = [sys.executable, "-m", "lowtide_engine.cli", "snapshots"]
+    with subprocess.Popen(command, env=own | secrets | place, stderr=subprocess.DEVNULL) as process:
+        wait_for("the script", lambda: seen.exists() or process.poll() is not None, within=60, seen=lambda: "nothing")
+        process.terminate()
+        process.wait(60)
+    environment = json.loads(seen.read_text())
+    assert environment["KEPT"] == "kept"
+    assert SECRET not in str(environment)
+
+
+def let_it_dump() -> None:
+    """Allow core files, as far as this machine does."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+
+
+def test_a_crash_leaves_no_memory_on_a_disk(tmp_path: Path) -> None:
+    """Keys are in the memory of a command, and a core file is a copy of it."""
+    limits = tmp_path / "limits"
+    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "RESTIC_REPOSITORY": str(tmp_path / "none")}
+    asking = own | {"RESTIC_PASSWORD_COMMAND": f"sh -c 'cat /proc/$PPID/limits > {limits}'"}
+    command = [sys.executable, "-m", "lowtide_engine.cli", "snapshots"]
+    subprocess.run(command, env=asking, preexec_fn=let_it_dump, stderr=subprocess.DEVNULL, timeout=120, check=False)
+    [line] = [line for line in limits.read_text().splitlines() if line.startswith("Max core file size")]
+    assert line.split()[4] == "0"
+
+
+def test_no_key_is_written_anywhere(tmp_path: Path) -> None:
+    """Not into the repository, the cache, a temporary folder or a result."""
+    make_plain_tree(tmp_path / "source")
+    folders = {name: str(tmp_path / name) for name in ("TMPDIR", "XDG_CACHE_HOME")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    place = {"RESTIC_REPOSITORY": str(tmp_path / "repository"), "RESTIC_PASSWORD": SECRET} | folders
+    restore = ["restore", "latest", "--target", str(tmp_path / "back")]
+    for arguments in (["init"], ["backup", str(tmp_path / "source")], ["check", "--read-data"], restore):
+        assert shown(tmp_path, arguments, **place)[0] == 0
+    storage = open_storage(place["RESTIC_REPOSITORY"])
+    with open_repository(storage, Password(SECRET), clock=SystemClock()) as repository:
+        key = json.loads(repository._master.to_json())
+    texts = [SECRET, key["encrypt"], key["mac"]["k"], key["mac"]["r"]]
+    raw = [base64.b64decode(text) for text in texts[1:]]
+    looked_for = [*(text.encode() for text in texts), *raw, *(one.hex().encode() for one in raw)]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"repository", "XDG_CACHE_HOME", "result.json"} <= {path.relative_to(tmp_path).parts[0] for path in files}
+    for path in files:
+        data = path.read_bytes()
+        assert not [one for one in looked_for if one in data], path

@@ -95,6 +95,23 @@ def test_a_command_doesnt_see_the_repositorys_secrets() -> None:
     assert printed == "['KEPT']"
 
 
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        (f"rest:https://me:{SECRET}@host/shop", False),
+        (f"rest:http://me:{SECRET}@host:8000", False),
+        ("rest:https://me@host/shop", True),
+        ("rest:https://host:8000/a:b@c", True),
+        ("s3:https://host/bucket/a:b@c", True),
+        ("sftp://me@host:22//srv/shop", True),
+        ("/srv/a:b@c", True),
+    ],
+)
+def test_a_location_is_seen_by_a_command_unless_a_password_is_in_it(place: str, kept: bool) -> None:
+    for name in ("RESTIC_REPOSITORY", "RESTIC_FROM_REPOSITORY"):
+        assert (name in module.scrubbed({name: place})) is kept
+
+
 def test_a_missing_or_empty_file(tmp_path: Path) -> None:
     with pytest.raises(CredentialsMissing, match="No such file"):
         module.password_from_file(str(tmp_path / "none"))
