@@ -97,6 +97,26 @@ class Toleration(Model):
     """How long a NoExecute taint is borne."""
 
 
+class CopiedToleration(Model):
+    """A toleration of the pod that used a volume, as it stands there."""
+
+    key: str | None = None
+    """The taint's key; all of them where it is absent and the operator is Exists."""
+    operator: str | None = None
+    """How the taint's value is compared."""
+    value: str | None = None
+    """The value that it is compared with."""
+    effect: str | None = None
+    """The taint's effect; all of them where it is absent."""
+    toleration_seconds: Annotated[int, Field(json_schema_extra={"format": "int64"})] | None = None
+    """How long a NoExecute taint is borne."""
+
+
+CopiedTolerations = Annotated[
+    tuple[CopiedToleration, ...], Field(json_schema_extra={"x-kubernetes-list-type": "atomic"})
+]
+
+
 class Cache(Model):
     """The mover's cache of the repository's indexes and trees: an emptyDir, so it starts empty."""
 
@@ -161,7 +181,7 @@ class Mover(Model):
     tolerations: Annotated[
         tuple[Toleration, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = ()
-    """Taints that are borne."""
+    """Taints that are borne, besides those that the pod bears that uses the volume."""
     labels: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
     """Further labels of the mover's pods, for example for a NetworkPolicy."""
     cache: Cache = Field(default_factory=Cache)

@@ -10,7 +10,7 @@ from pydantic import Field
 from lowtide_operator.api.conditions import Condition
 from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
-from lowtide_operator.api.mover import Mover, MoverSecurityContext
+from lowtide_operator.api.mover import CopiedTolerations, Mover, MoverSecurityContext
 from lowtide_operator.api.policy import CONDITIONS
 from lowtide_operator.api.quiesce import ArmedRelease, Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
@@ -234,6 +234,8 @@ class ResolvedRestoreVolume(Model):
     """The folder in the snapshot that becomes the root of the volume."""
     identity: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
     """The user and groups of the pod that used it: movers run as these unless mover.securityContext differs."""
+    tolerations: CopiedTolerations = ()
+    """What that pod tolerated: its movers do so too, besides mover.tolerations."""
 
 
 class ResolvedRestore(Model):

@@ -119,10 +119,12 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
     }
     if job.mover.node_selector:
         pod["nodeSelector"] = dict(job.mover.node_selector)
-    if job.mover.tolerations:
-        pod["tolerations"] = [toleration.to_body() for toleration in job.mover.tolerations]
+    if tolerations := _tolerations(job):
+        pod["tolerations"] = tolerations
     if affinity := _affinity(job.placement):
         pod["affinity"] = {"nodeAffinity": affinity}
+    if job.placement.spread:
+        pod["topologySpreadConstraints"] = [_apart(job)]
     return pod
 
 
@@ -206,6 +208,24 @@ def _ca_source(bundle: CaBundle) -> dict[str, Any]:
     if bundle.secret_name is not None:
         return {"secret": {"secretName": bundle.secret_name, "items": items}}
     return {"configMap": {"name": bundle.config_map_name, "items": items}}
+
+
+def _tolerations(job: MoverJob) -> list[dict[str, Any]]:
+    """Those of the consumer's pod, and the mover's own that are not among them."""
+    own = (toleration.to_body() for toleration in job.mover.tolerations)
+    copied = [toleration.to_body() for toleration in job.tolerations]
+    return [*copied, *(toleration for toleration in own if toleration not in copied)]
+
+
+def _apart(job: MoverJob) -> dict[str, Any]:
+    """Better on a node that has no other mover of the run; on any node where there is no such."""
+    mates = {label: job.labels[label] for label in (naming.RUN_LABEL, naming.PURPOSE_LABEL)}
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": mates},
+    }
 
 
 def _affinity(placement: Placement) -> dict[str, Any]:

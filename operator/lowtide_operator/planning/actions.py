@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lowtide_operator.planning.observed import NOTHING, Identity, Uid
 
 if TYPE_CHECKING:
-    from lowtide_operator.api.mover import Mover
+    from lowtide_operator.api.mover import CopiedToleration, Mover
     from lowtide_operator.api.repository import Repository
 
 
@@ -85,7 +85,7 @@ class Placement:
 
     `required_nodes`: one of these (another pod holds a ReadWriteOnce claim there); `preferred_nodes`: better there.
     Both become node affinity on kubernetes.io/hostname, never nodeName; the PV's own node affinity is the scheduler's
-    business.
+    business. `spread`: better not where another mover of the run and purpose is.
     """
 
     required_nodes: tuple[str, ...] = ()
@@ -93,6 +93,7 @@ class Placement:
     required_terms: tuple[Mapping[str, Any], ...] = ()
     """Node selector terms of which one must hold, in place of `required_nodes`: where the volume of a copy's source can
     be reached, for a copy that is only made once its mover has a node."""
+    spread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class MoverJob:
     exclude: tuple[str, ...] = ()
     identity: Identity | None = None
     """The consumer pod's user and groups, where mover.securityContext does not say otherwise."""
+    tolerations: tuple[CopiedToleration, ...] = ()
+    """Those of the consumer pod; mover.tolerations come on top."""
     placement: Placement = Placement()
     elevated_allowed: bool = False
     """Whether the namespace's annotation allows privilege Elevated; the planner has refused before where it does not.

@@ -21,6 +21,7 @@ from lowtide_operator.planning.movers import (
     one_at_a_time,
     placement,
     progress_of,
+    spread,
 )
 from lowtide_operator.planning.naming import copy_name, parent_tags, run_tags
 from lowtide_operator.planning.observed import MoverProgress
@@ -115,6 +116,7 @@ def backup_task(
 
     def build(name: str, attempt: int) -> MoverJob:
         job = _describe(run, spec, resolved, Purpose.BACKUP, name, attempt, until)
+        place = copy_placement(copy, volume.claim, run.world) if copy else placement(volume.claim, run.world)
         return replace(
             job,
             claim=volume.claim,
@@ -122,8 +124,9 @@ def backup_task(
             tags=(*tags, *spec.tags),
             parent_tags=parent_tags(run.world.cluster, run.meta.namespace, spec.policy_name, volume.claim),
             identity=as_identity(volume.identity),
+            tolerations=volume.tolerations,
             copy=copy,
-            placement=copy_placement(copy, volume.claim, run.world) if copy else placement(volume.claim, run.world),
+            placement=spread(place, 1 if one_at_a_time(resolved.repository, run.world) else len(resolved.volumes)),
         )
 
     def build_look_up(name: str, attempt: int) -> MoverJob:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from lowtide_operator.api.mover import Mover, MoverSecurityContext
+from lowtide_operator.api.mover import CopiedToleration, Mover, MoverSecurityContext
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.api.snapshot import Progress, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.jobs import dead_holders
 from lowtide_operator.planning.naming import is_ours, job_labels
-from lowtide_operator.planning.observed import Identity, MoverProgress, World
+from lowtide_operator.planning.observed import Identity, MoverProgress, Pod, Workload, World
 from lowtide_operator.planning.run import Run, S
 
 ONE_NODE_MODES = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
+
+LOST_NODE_TAINTS = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
 
 LONGEST_MARGIN = timedelta(seconds=75)
 """A mover is told to stop this long before the deadline: its grace of a minute, and what the API takes."""
@@ -102,19 +105,43 @@ def placement(claim: str, world: World) -> Placement:
     return Placement(preferred_nodes=nodes)
 
 
+def spread(place: Placement, movers: int) -> Placement:
+    """The same for one of so many movers that may run at once: apart from the others, where nothing says where."""
+    alone = movers < 2 or place.required_nodes or place.preferred_nodes
+    return place if alone else replace(place, spread=True)
+
+
 def consumer_identity(claim: str, world: World) -> MoverSecurityContext:
-    """The user, groups and SELinux level of whoever uses the claim: a running pod, else the template of a workload that
-    names it."""
+    """The user, groups and SELinux level of whoever uses the claim."""
+    user = _consumer(claim, world)
+    return _as_context(user.identity) if user is not None and user.identity is not None else MoverSecurityContext()
+
+
+def consumer_tolerations(claim: str, world: World) -> tuple[CopiedToleration, ...]:
+    """The taints that whoever uses the claim bears: its volume may be on a node that nothing else may run on.
+
+    What Kubernetes gives to every pod, for a node that is lost, is not among them.
+    """
+    user = _consumer(claim, world)
+    return tuple(
+        CopiedToleration.model_validate(toleration)
+        for toleration in (user.tolerations if user is not None else ())
+        if toleration.get("key") not in LOST_NODE_TAINTS
+    )
+
+
+def _consumer(claim: str, world: World) -> Pod | Workload | None:
+    """Whoever uses the claim: a running pod, else the template of a workload that names it."""
     pods = [pod for pod in world.pods if claim in pod.claims and not is_ours(pod.meta.labels)]
     for pod in sorted(pods, key=lambda pod: (pod.finished, pod.meta.created, pod.meta.name)):
-        return _as_context(pod.identity)
+        return pod
     for workload in world.workloads:
         named = claim in workload.claims or any(
             claim.startswith(f"{template}-{workload.meta.name}-") for template in workload.claim_templates
         )
         if named and workload.identity is not None:
-            return _as_context(workload.identity)
-    return MoverSecurityContext()
+            return workload
+    return None
 
 
 def as_identity(context: MoverSecurityContext) -> Identity:

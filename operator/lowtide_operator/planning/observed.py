@@ -167,6 +167,8 @@ class Pod:
     message: str = ""
     containers: tuple[Container, ...] = ()
     identity: Identity = Identity()
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """spec.tolerations as they stand."""
     progress: MoverProgress | None = None
 
     @property
@@ -205,6 +207,8 @@ class Workload:
     suspended: bool = False
     identity: Identity | None = None
     """Whom its pod template runs as, like Pod.identity."""
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """Those of its pod template."""
     claims: tuple[str, ...] = ()
     claim_templates: tuple[str, ...] = ()
     when_scaled: str = "Retain"

@@ -14,7 +14,7 @@ from lowtide_operator.api.quiesce import QuiesceStrategy
 from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.copyable import resolve_copy
-from lowtide_operator.planning.movers import consumer_identity
+from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
 from lowtide_operator.planning.run import Run, S
@@ -193,6 +193,7 @@ def _resolved(
                 uid=claim.meta.uid,
                 volume_name=claim.volume,
                 identity=consumer_identity(claim.meta.name, world),
+                tolerations=consumer_tolerations(claim.meta.name, world),
                 copied=copies.get(claim.meta.name),
             )
             for claim in claims

@@ -3,8 +3,6 @@ empty success."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lowtide_operator.api import RestoreSpec, RestoreStatus
 from lowtide_operator.api.conditions import is_true
 from lowtide_operator.api.mover import MoverSecurityContext
@@ -16,9 +14,9 @@ from lowtide_operator.api.restore import (
     ResolvedRestoreVolume,
     RestoreVolume,
 )
-from lowtide_operator.api.snapshot import VolumeOutcome
+from lowtide_operator.api.snapshot import ResolvedVolume, VolumeOutcome
 from lowtide_operator.api.values import format_time
-from lowtide_operator.planning.movers import consumer_identity
+from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.observed import Claim, SnapshotObject
 from lowtide_operator.planning.policy import is_good
 from lowtide_operator.planning.resolve import check_privilege
@@ -44,7 +42,7 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
         plain = Repository.model_validate({name: getattr(repository, name) for name in Repository.model_fields})
         resolved = ResolvedRestore(repository=plain)
         ids = {volume.claim: (repository.id or "", volume.path) for volume in spec.volumes}
-        known: dict[str, MoverSecurityContext] = {}
+        known: dict[str, ResolvedVolume] = {}
     else:
         snapshot = _snapshot(run, spec)
         if snapshot is None or snapshot.status.resolved is None:
@@ -56,10 +54,10 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
             repository_id=snapshot.status.resolved.repository_id,
         )
         ids = _ids(run, spec, snapshot)
-        known = {volume.claim: volume.identity for volume in snapshot.status.resolved.volumes}
+        known = {volume.claim: volume for volume in snapshot.status.resolved.volumes}
     if run.failing:
         return False
-    volumes = tuple(_volume(run, volume, *ids[volume.claim], _identity(run, volume, known)) for volume in spec.volumes)
+    volumes = tuple(_volume(run, volume, *ids[volume.claim], known.get(volume.claim)) for volume in spec.volumes)
     if run.failing:
         return False
     run.update(
@@ -163,15 +161,15 @@ def _ids(run: Restoring, spec: RestoreSpec, snapshot: SnapshotObject) -> dict[st
     return found
 
 
-def _identity(run: Restoring, volume: RestoreVolume, known: Mapping[str, MoverSecurityContext]) -> MoverSecurityContext:
-    """Whom the mover runs as: whoever uses the claim now, else (its workload may be gone) whoever did at the backup."""
-    now = consumer_identity(volume.claim, run.world)
-    return now if now != MoverSecurityContext() else known.get(volume.claim, now)
-
-
 def _volume(
-    run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str | None, identity: MoverSecurityContext
+    run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str | None, before: ResolvedVolume | None
 ) -> ResolvedRestoreVolume | None:
+    # Whom the mover runs as: whoever uses the claim now, else (its workload may be gone) whoever did at the backup.
+    identity = consumer_identity(volume.claim, run.world)
+    tolerations = consumer_tolerations(volume.claim, run.world)
+    if before is not None:
+        identity = before.identity if identity == MoverSecurityContext() else identity
+        tolerations = tolerations or before.tolerations
     if volume.new_claim is not None:
         name = volume.new_claim.name
         if find_claim(run, name) is not None:
@@ -188,6 +186,7 @@ def _volume(
             snapshot_id=snapshot_id,
             path=path,
             identity=identity,
+            tolerations=tolerations,
         )
     target = find_claim(run, volume.claim)
     if target is None or target.meta.deleted is not None:
@@ -213,4 +212,5 @@ def _volume(
         snapshot_id=snapshot_id,
         path=path,
         identity=identity,
+        tolerations=tolerations,
     )

@@ -23,7 +23,7 @@ from lowtide_operator.api.restore import (
     SafetySnapshot,
 )
 from lowtide_operator.api.snapshot import VolumeOutcome
-from lowtide_operator.planning.actions import CreateClaim, MoverJob, Purpose, Ref, StampClaim
+from lowtide_operator.planning.actions import CreateClaim, MoverJob, Placement, Purpose, Ref, StampClaim
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
 from lowtide_operator.planning.jobs import GOOD, Task, drive, end_jobs, is_gone, latest, look_up_by
@@ -35,6 +35,7 @@ from lowtide_operator.planning.movers import (
     one_at_a_time,
     placement,
     progress_of,
+    spread,
 )
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL, RESTORED_ANNOTATION, parent_tags, run_tags
 from lowtide_operator.planning.observed import Claim, MoverProgress
@@ -163,7 +164,8 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
                 include=spec.include,
                 exclude=spec.exclude,
                 identity=as_identity(volume.identity),
-                placement=placement(volume.target, run.world),
+                tolerations=volume.tolerations,
+                placement=_place(run, resolved, volume),
             )
 
         def note(record: JobRecord, result: Result) -> None:
@@ -231,7 +233,8 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
                 delete=_saved_whole(run, volume),
                 allow_partial=True,
                 identity=as_identity(volume.identity),
-                placement=placement(volume.target, run.world),
+                tolerations=volume.tolerations,
+                placement=_place(run, resolved, volume),
             )
 
         return Task(
@@ -313,6 +316,11 @@ def _drive_all(
     return done
 
 
+def _place(run: Restoring, resolved: ResolvedRestore, volume: ResolvedRestoreVolume) -> Placement:
+    movers = 1 if one_at_a_time(resolved.repository, run.world) else len(resolved.volumes)
+    return spread(placement(volume.target, run.world), movers)
+
+
 def _would_start(run: Restoring, task: Task) -> bool:
     """Whether driving the task may create a Job now: none is under way."""
     record = latest(run, task.purpose, task.claim, task.role)
@@ -343,7 +351,8 @@ def _safety_task(
             parent_tags=parent_tags(*place, volume.target) if policy else (),
             may_be_empty=True,
             identity=as_identity(volume.identity),
-            placement=placement(volume.target, run.world),
+            tolerations=volume.tolerations,
+            placement=_place(run, resolved, volume),
         )
 
     def build_look_up(name: str, attempt: int) -> MoverJob:

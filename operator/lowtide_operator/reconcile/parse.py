@@ -107,6 +107,7 @@ def pod(body: Manifest) -> Pod:
         message=status.get("message", ""),
         containers=_containers(spec, status),
         identity=_identity(spec),
+        tolerations=tuple(spec.get("tolerations") or ()),
     )
 
 
@@ -114,7 +115,8 @@ def workload(body: Manifest) -> Workload:
     """Anything with a pod template."""
     kind, spec, status = body["kind"], body.get("spec") or {}, body.get("status") or {}
     counted = kind in ("Deployment", "StatefulSet", "ReplicaSet", "ReplicationController")
-    template = spec.get("jobTemplate", {}).get("spec", {}) if kind == "CronJob" else spec
+    outer = spec.get("jobTemplate", {}).get("spec", {}) if kind == "CronJob" else spec
+    template = (outer.get("template") or {}).get("spec") or {}
     retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     return Workload(
         api_version=body["apiVersion"],
@@ -124,11 +126,12 @@ def workload(body: Manifest) -> Workload:
         ready=status.get("readyReplicas", 0) if counted else 0,
         observed_generation=status.get("observedGeneration", 0),
         suspended=bool(spec.get("suspend")),
-        claims=_claims((template.get("template") or {}).get("spec") or {}),
+        claims=_claims(template),
         claim_templates=tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()),
         when_scaled=retention.get("whenScaled", "Retain"),
         update_waits=kind == "StatefulSet" and _update_waits(spec, status),
-        identity=_identity((template.get("template") or {}).get("spec") or {}),
+        identity=_identity(template),
+        tolerations=tuple(template.get("tolerations") or ()),
         finished=kind == "Job" and any(_is_true(status, name) for name in ("Complete", "Failed")),
         started=_time(status.get("startTime")),
         writer=_writer(body, "f:suspend" if kind in ("Job", "CronJob") else "f:replicas"),

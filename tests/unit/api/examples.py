@@ -8,7 +8,7 @@ from typing import Any
 from lowtide_operator.api import API_VERSION, BackupPolicyStatus, Condition, RestoreStatus, SnapshotStatus, Truth
 from lowtide_operator.api.jobs import Failure, JobOutcome, JobRecord
 from lowtide_operator.api.model import Model
-from lowtide_operator.api.mover import Mover, MoverSecurityContext
+from lowtide_operator.api.mover import CopiedToleration, Mover, MoverSecurityContext
 from lowtide_operator.api.policy import Capture, CaptureMethod, SnapshotCounts
 from lowtide_operator.api.quiesce import (
     ArmedRelease,
@@ -247,6 +247,9 @@ _LEDGER = QuiesceLedger(
         LedgerEntry(api_version="batch/v1", kind="CronJob", name="db", uid="6e4a", suspend=False),
     ),
 )
+_TOLERATIONS = (
+    CopiedToleration(key="storage", operator="Equal", value="true", effect="NoExecute", toleration_seconds=60),
+)
 _IDENTITY = MoverSecurityContext(
     run_as_user=999, run_as_group=0, supplemental_groups=(1, 2), fs_group=999, se_linux_level="s0:c1,c2"
 )
@@ -316,6 +319,7 @@ STATUS: dict[str, Model] = {
                     uid="88",
                     volume_name="pv-1",
                     identity=_IDENTITY,
+                    tolerations=_TOLERATIONS,
                     copied=ResolvedCopy(snapshot_class_name="fast-snapshots", storage_class_name="fast", node="node-1"),
                 ),
             ),
@@ -370,6 +374,7 @@ STATUS: dict[str, Model] = {
                     snapshot_id="0123abcd" * 8,
                     path="/volumes/data",
                     identity=_IDENTITY,
+                    tolerations=_TOLERATIONS,
                 ),
             ),
         ),

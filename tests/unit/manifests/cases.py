@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.mover import CopiedToleration, Mover
 from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.manifests import Installation, ReleasePods
 from lowtide_operator.planning import naming
@@ -85,6 +85,10 @@ CASES: dict[str, MoverJob] = {
         mover=Mover.model_validate(examples.GOOD["a policy with everything"]["spec"]["mover"]),
         elevated_allowed=True,
         identity=APP,
+        tolerations=(
+            CopiedToleration(key="gpu", operator="Exists"),
+            CopiedToleration(key="storage", operator="Equal", value="true", effect="NoSchedule"),
+        ),
         placement=Placement(preferred_nodes=("node-1", "node-2")),
     ),
     "backup-copy": job(
@@ -97,7 +101,8 @@ CASES: dict[str, MoverJob] = {
         placement=Placement(
             required_terms=(
                 {"matchExpressions": [{"key": "topology.csi.example/zone", "operator": "In", "values": ["a"]}]},
-            )
+            ),
+            spread=True,
         ),
     ),
     "lookup": job(Purpose.LOOKUP, tags=tags("data"), repository_id=REPOSITORY_ID),

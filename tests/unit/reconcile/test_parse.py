@@ -53,6 +53,15 @@ def test_whom_a_pod_runs_as_is_the_pods_context_overlaid_by_the_container_that_m
     assert (found.user, found.group, found.fs_group, found.supplemental_groups) == (26, 2, 3, (4,))
 
 
+def test_the_tolerations_are_those_of_the_pod_or_of_the_pod_template() -> None:
+    spec = {"tolerations": [{"key": "storage", "operator": "Exists"}]}
+    assert parse.pod(body(spec=spec)).tolerations == ({"key": "storage", "operator": "Exists"},)
+    template = {"template": {"spec": spec}}
+    nested = {"jobTemplate": {"spec": template}}
+    for found in (body("Deployment", "apps/v1", spec=template), body("CronJob", "batch/v1", spec=nested)):
+        assert parse.workload(found).tolerations == ({"key": "storage", "operator": "Exists"},)
+
+
 def test_the_replicas_that_nobody_wrote_are_one_and_kinds_without_them_have_none() -> None:
     assert parse.workload(body("StatefulSet", "apps/v1", spec={})).replicas == 1
     assert parse.workload(body("StatefulSet", "apps/v1", spec={"replicas": 0})).replicas == 0
