@@ -16,7 +16,16 @@ from typing import Any, Generic, TypeVar
 from lowtide_operator.api import RestoreStatus, SnapshotStatus
 from lowtide_operator.api.conditions import Truth, find, with_condition, without_condition
 from lowtide_operator.api.jobs import Failure
-from lowtide_operator.planning.actions import Action, Announce, CheckUnchanged, Plan, Ref, SetFinalizers, WriteStatus
+from lowtide_operator.planning.actions import (
+    Action,
+    Announce,
+    CheckUnchanged,
+    PatchWorkload,
+    Plan,
+    Ref,
+    SetFinalizers,
+    WriteStatus,
+)
 from lowtide_operator.planning.naming import API_VERSION
 from lowtide_operator.planning.observed import Meta, World
 
@@ -77,7 +86,11 @@ class Run(Generic[S]):
         return found.last_transition_time if found is not None else None
 
     def fail(self, reason: str, message: str) -> None:
-        """Decide that the run fails. The first reason stays; workloads are put back before the run ends."""
+        """Decide that the run fails. The first reason stays; workloads are put back before the run ends.
+
+        What this plan was about to stop is not stopped: the run may end in this very plan, which does not see it held.
+        """
+        self.effects = [effect for effect in self.effects if not isinstance(effect, PatchWorkload) or effect.release]
         if self.status.failure is None:
             text = message if len(message) <= MAX_TEXT else message[: MAX_TEXT - 1] + "…"
             self.update(failure=Failure(reason=reason, message=text, time=self.now))

@@ -92,6 +92,18 @@ def test_a_count_that_changed_between_two_patches_stays_and_fails_the_run():
     assert counts(world) == {"db": 5, "web": 3}
 
 
+def test_a_run_that_fails_stops_nothing_in_the_plan_in_which_it_ends():
+    """db would be patched first, and the plan that does it would not see that it is held."""
+    world = cluster()
+    until(world, lambda w: status(w).quiesce is not None)
+    world.reconcile(*RUN, crash_after=1)
+    world.scale(workload(world, "web"), 5)
+    world.run(RUN)
+    assert outcome(world) == ("False", "WorkloadChanged")
+    assert (counts(world), world.held()) == ({"db": 1, "web": 5}, [])
+    assert "PatchWorkload" not in world.log
+
+
 def test_a_person_who_scales_up_while_it_is_down_wins_and_the_run_is_inconsistent():
     world = cluster()
     until(world, gone)
