@@ -131,7 +131,10 @@ def test_the_operators_pod_is_within_the_restricted_standard(installed: Kubectl)
 
 
 RELEASE = "system:serviceaccount:lowtide:lowtide-release"
+FLUX = "kustomize.toolkit.fluxcd.io/reconcile"
+DRIFT = "helm.toolkit.fluxcd.io/driftDetection"
 HOLD = {
+    "annotations": {FLUX: None, DRIFT: "enabled"},
     "attempt": 1,
     "by": "Snapshot/first",
     "generation": 1,
@@ -143,7 +146,7 @@ HOLD = {
 BACK = {
     "metadata": {
         "labels": {"lowtide.dev/held": None},
-        "annotations": {"lowtide.dev/hold": None, "lowtide.dev/released": "0b1c.1"},
+        "annotations": {"lowtide.dev/hold": None, "lowtide.dev/released": "0b1c.1", FLUX: None, DRIFT: "enabled"},
     },
     "spec": {"replicas": 2},
 }
@@ -159,6 +162,8 @@ REFUSED: dict[str, Any] = {
     "a label removed": ({"metadata": {"labels": {"app": None}}}, "no label but lowtide.dev/held"),
     "another annotation": ({"metadata": {"annotations": {"x": "y"}}}, "no annotation but its own"),
     "an annotation removed": ({"metadata": {"annotations": {"note": None}}}, "no annotation but its own"),
+    "another pause": ({"metadata": {"annotations": {FLUX: "enabled"}}}, "to nothing but what the hold says"),
+    "a pause that was not there": ({"metadata": {"annotations": {DRIFT: None}}}, "to nothing but what the hold says"),
     "a finalizer": ({"metadata": {"finalizers": ["example.com/x"]}}, "no other metadata"),
 }
 
@@ -178,6 +183,7 @@ def held(name: str = "held", hold: dict[str, Any] | None = None, labels: bool = 
     marks = {"lowtide.dev/held": "0b1c"} if labels else {}
     pod = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "main", "image": "played"}]}}
     note = {"note": "of its owner", "lowtide.dev/hold": json.dumps(hold or HOLD, sort_keys=True)}
+    note |= {FLUX: "disabled", DRIFT: "disabled"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -238,7 +244,7 @@ def test_a_release_pod_leaves_alone_what_nobody_holds(guarded: Kubectl) -> None:
 
 def test_a_release_pod_lets_a_cron_job_go_on_and_suspends_none(guarded: Kubectl) -> None:
     pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "played"}]}}
-    hold = {**{key: value for key, value in HOLD.items() if key != "replicas"}, "suspend": False}
+    hold = {**{key: value for key, value in HOLD.items() if key not in ("replicas", "annotations")}, "suspend": False}
     for name, suspended in (("stopped", True), ("going", False)):
         metadata = {
             "name": name,
@@ -248,7 +254,8 @@ def test_a_release_pod_lets_a_cron_job_go_on_and_suspends_none(guarded: Kubectl)
         }
         spec = {"schedule": "0 3 * * *", "suspend": suspended, "jobTemplate": {"spec": {"template": pod}}}
         guarded.apply({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec})
-    back = {"metadata": BACK["metadata"], "spec": {"suspend": False}}
+    free = {"lowtide.dev/hold": None, "lowtide.dev/released": "0b1c.1"}
+    back = {"metadata": {**BACK["metadata"], "annotations": free}, "spec": {"suspend": False}}
     assert "suspends nothing" in patched(guarded, "cronjob going", {"spec": {"suspend": True}})
     assert "nothing of a spec" in patched(guarded, "cronjob stopped", {"spec": {"schedule": "* * * * *"}})
     assert patched(guarded, "cronjob stopped", back) == ""
@@ -285,6 +292,7 @@ def test_a_release_pod_puts_back_what_is_held(guarded: Kubectl) -> None:
     found = guarded.get("deployment", "held", "-n", "shop")
     assert found["spec"]["replicas"] == 2
     assert found["metadata"]["labels"] == {"app": "held"}
+    assert (found["metadata"]["annotations"].get(FLUX), found["metadata"]["annotations"][DRIFT]) == (None, "enabled")
     # Others are not bound by it.
     guarded("delete", "clusterrolebinding", "too-much")
     guarded("scale", "deployment", "held", "-n", "shop", "--replicas=0")

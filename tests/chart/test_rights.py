@@ -90,7 +90,10 @@ def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_de
 
 @pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
 def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> None:
+    """The admission policy lets it take away what pauses Flux, too."""
     shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
+    flux = {f"kustomize.toolkit.fluxcd.io/{key}": key for key in ("name", "namespace")}
+    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "web", {"metadata": {"labels": flux}})
     shop.policy(quiesce={"timeout": "20s", "maxDowntime": "20s"})
     shop.snapshot()
     wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=60, seen=shop.operator.tail)
@@ -111,6 +114,8 @@ def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> Non
         pod.kill()
         shop.api.delete(kinds.JOB, "lowtide", job["metadata"]["name"])
     assert "forbidden" not in pod.text().lower()
+    web = shop.api.get(kinds.DEPLOYMENT, shop.namespace, "web") or {}
+    assert "kustomize.toolkit.fluxcd.io/reconcile" not in web["metadata"]["annotations"]
 
 
 def as_account(plane: ControlPlane, folder: Path, account: str) -> Path:

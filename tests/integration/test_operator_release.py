@@ -33,11 +33,14 @@ def shop(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def pod(shop: World) -> Iterator[ReleasePod]:
-    """The release pod of a Snapshot that has stopped its workloads and reads, not started yet."""
+    """The release pod of a Snapshot that has stopped its workloads and reads, not started yet. Flux has web."""
+    labels = {f"kustomize.toolkit.fluxcd.io/{key}": key for key in ("name", "namespace")}
+    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "web", {"metadata": {"labels": labels}})
     shop.policy(quiesce=SHORT)
     shop.snapshot()
     wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=PATIENCE, seen=shop.operator.tail)
     assert shop.counts() == {"web": 0, "db": 0}
+    assert paused(shop) == "disabled"
     made = release_pod(shop)
     try:
         yield made
@@ -60,6 +63,14 @@ def await_back(shop: World, pod: ReleasePod) -> None:
         "the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=LATE, every=0.2, seen=pod.text
     )
     wait_for("nothing is held", lambda: shop.held() == [], within=10, seen=pod.text)
+    assert paused(shop) is None
+
+
+def paused(shop: World) -> str | None:
+    """What Flux is told at web."""
+    body = shop.api.get(kinds.DEPLOYMENT, shop.namespace, "web") or {}
+    told: str | None = (body["metadata"].get("annotations") or {}).get("kustomize.toolkit.fluxcd.io/reconcile")
+    return told
 
 
 def test_an_operator_that_is_dead_for_good_leaves_nothing_down_although_its_release_pod_dies_at_every_step(

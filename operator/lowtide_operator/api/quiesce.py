@@ -83,6 +83,15 @@ class HeldState(StrEnum):
     GONE = "Gone"
 
 
+class Switch(Model):
+    """An annotation by which another controller is told to leave something alone, as it was before."""
+
+    annotation: str
+    """Its name."""
+    value: str | None = None
+    """Its value before the run, which is put back; absent where it was not there, and is removed."""
+
+
 class LedgerEntry(Model):
     """One workload that this run stops, written down before it is touched."""
 
@@ -100,6 +109,11 @@ class LedgerEntry(Model):
     """The count that was seen and is put back; absent for a CronJob."""
     suspend: bool | None = None
     """For a CronJob: whether it was suspended already."""
+    switches: Annotated[
+        tuple[Switch, ...],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["annotation"]}),
+    ] = ()
+    """Annotations that pause another controller for the time of the run, as they were before."""
     state: HeldState = HeldState.PLANNED
     """Planned, Held, Released, Overridden or Gone."""
     generation_held: int | None = None

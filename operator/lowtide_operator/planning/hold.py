@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from lowtide_operator.api.quiesce import Switch
 from lowtide_operator.api.values import format_time, parse_time
 from lowtide_operator.planning.actions import Ref
 from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION
@@ -14,8 +16,8 @@ from lowtide_operator.planning.observed import Uid, Workload
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold. `generation` is the workload's before our patch; `replicas` or (CronJob) `suspend` is what is put
-    back."""
+    """One hold. `generation` is the workload's before our patch; `replicas` or (CronJob) `suspend`, and `switches`, are
+    what is put back."""
 
     kind: str
     name: str
@@ -26,10 +28,11 @@ class Hold:
     replicas: int | None
     suspend: bool | None
     generation: int
+    switches: tuple[Switch, ...] = ()
 
     def text(self) -> str:
         """The annotation's value: JSON, so that a person and jq can read it."""
-        value = {
+        value: dict[str, Any] = {
             "by": f"{self.kind}/{self.name}",
             "run": self.run,
             "attempt": self.attempt,
@@ -41,6 +44,8 @@ class Hold:
             value["replicas"] = self.replicas
         if self.suspend is not None:
             value["suspend"] = self.suspend
+        if self.switches:
+            value["annotations"] = {switch.annotation: switch.value for switch in self.switches}
         return json.dumps(value, sort_keys=True)
 
 
@@ -50,11 +55,13 @@ def read_hold(workload: Workload) -> Hold | None:
     Label and annotation come and go in one patch, and both must be there: annotations alone are also copied, by a
     Deployment to its ReplicaSets and by `kubectl rollout undo` from there back.
     """
-    text = workload.meta.annotations.get(HOLD_ANNOTATION)
-    if text is None or HELD_LABEL not in workload.meta.labels:
-        return None
+    return read_note(workload) if HELD_LABEL in workload.meta.labels else None
+
+
+def read_note(workload: Workload) -> Hold | None:
+    """What the annotation alone says, which may be a copy of one that is over; None where nobody can read it."""
     try:
-        value = json.loads(text)
+        value = json.loads(workload.meta.annotations[HOLD_ANNOTATION])
         kind, _, name = value["by"].partition("/")
         replicas, suspend = value.get("replicas"), value.get("suspend")
         if not isinstance(replicas, int | None) or isinstance(replicas, bool) or not isinstance(suspend, bool | None):
@@ -71,6 +78,7 @@ def read_hold(workload: Workload) -> Hold | None:
             replicas=replicas,
             suspend=suspend,
             generation=int(value["generation"]),
+            switches=tuple(Switch(annotation=name, value=was) for name, was in value.get("annotations", {}).items()),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

@@ -29,6 +29,7 @@ from lowtide_operator.planning.observed import (
 )
 from lowtide_operator.planning.release import mark_removal, release_patch
 from lowtide_operator.planning.stamp import StampState, read_stamp
+from lowtide_operator.planning.switches import switched_back
 from lowtide_operator.planning.users import names_a_claim
 
 YOUNG = timedelta(seconds=60)
@@ -124,8 +125,11 @@ def release_command(workload: Workload, hold: Hold) -> str:
         back = f"kubectl scale {kind}/{name} {where} --replicas={hold.replicas}"
     else:
         back = f'kubectl patch {kind}/{name} {where} -p \'{{"spec":{{"suspend":false}}}}\''
+    values = [
+        f"{key}-" if was is None else f"{key}={was}" for key, was in switched_back(workload.meta, hold.switches).items()
+    ]
     return (
-        f"kubectl annotate {kind}/{name} {where} {HOLD_ANNOTATION}- && "
+        f"kubectl annotate --overwrite {kind}/{name} {where} {' '.join([f'{HOLD_ANNOTATION}-', *values])} && "
         f"kubectl label {kind}/{name} {where} {HELD_LABEL}- && {back}"
     )
 

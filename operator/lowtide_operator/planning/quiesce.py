@@ -25,6 +25,7 @@ from lowtide_operator.planning.observed import Uid, Workload
 from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops_something
 from lowtide_operator.planning.run import Run, S
 from lowtide_operator.planning.starters import started_by
+from lowtide_operator.planning.switches import switched_on, workload_switches
 from lowtide_operator.planning.users import Users, find_users, pods_of, refusal_of
 
 STALE_INTENT = timedelta(seconds=60)
@@ -172,6 +173,7 @@ def _ledger(run: Run[S], settings: Quiesce, users: Users) -> QuiesceLedger:
             order=order,
             replicas=None if workload.kind == "CronJob" else workload.replicas or 0,
             suspend=workload.suspended if workload.kind == "CronJob" else None,
+            switches=workload_switches(workload.meta),
         )
         for order, workload in users.workloads
     )
@@ -225,7 +227,7 @@ def _patch_next(run: Run[S], claims: frozenset[str]) -> None:
     for order in sorted({entry.order for entry in entries}):
         group = [entry for entry in entries if entry.order == order]
         for entry in group:
-            if entry.state is HeldState.PLANNED:
+            if entry.state is HeldState.PLANNED and not run.failing:
                 _patch(run, entry, ledger)
         uids = frozenset(Uid(entry.uid) for entry in group)
         if any(entry.state is not HeldState.HELD for entry in group) or pods_of(uids, run.world):
@@ -277,6 +279,12 @@ def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
     if seen != (entry.suspend if entry.kind == "CronJob" else entry.replicas):
         run.fail("WorkloadChanged", f"{called} was scaled by someone else while the run was about to stop it.")
         return
+    if workload_switches(workload.meta) != entry.switches:
+        text = (
+            f"An annotation of {called} that pauses another controller was changed while the run was about to set it."
+        )
+        run.fail("WorkloadChanged", text)
+        return
     if run.now >= ledger.deadline:
         run.fail("MaxDowntimeExceeded", f"The time for stopping {called} is over: nothing more is stopped.")
         return
@@ -290,13 +298,14 @@ def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
         replicas=entry.replicas,
         suspend=entry.suspend,
         generation=workload.meta.generation,
+        switches=entry.switches,
     )
     run.do(
         PatchWorkload(
             workload_ref(workload),
             workload.meta.resource_version,
             labels={HELD_LABEL: run.meta.uid},
-            annotations={HOLD_ANNOTATION: hold.text()},
+            annotations={HOLD_ANNOTATION: hold.text(), **switched_on(entry.switches)},
             replicas=None if entry.kind == "CronJob" else 0,
             suspend=True if entry.kind == "CronJob" else None,
         )

@@ -14,12 +14,13 @@ from itertools import groupby
 from lowtide_operator.api.conditions import Truth
 from lowtide_operator.api.quiesce import HeldState, LedgerEntry, QuiesceLedger
 from lowtide_operator.planning.actions import PatchWorkload, Purpose
-from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
+from lowtide_operator.planning.hold import Hold, is_down, read_hold, read_note, workload_ref
 from lowtide_operator.planning.jobs import end_jobs
 from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, released_mark
 from lowtide_operator.planning.observed import Workload
 from lowtide_operator.planning.quiesce import find_workload
 from lowtide_operator.planning.run import Run, S
+from lowtide_operator.planning.switches import ON, overruled, switched_back
 
 VOLUME_PURPOSES = frozenset({Purpose.BACKUP.value, Purpose.RESTORE.value, Purpose.LOOKUP.value})
 
@@ -113,18 +114,27 @@ def clear_marks(run: Run[S]) -> None:
 
 
 def mark_removal(workload: Workload) -> PatchWorkload:
-    """The patch that removes a released mark, and a hold that was copied along with it: its run is over."""
+    """The patch that removes a released mark, and a hold that was copied along with it: its run is over.
+
+    `kubectl rollout undo` brings them back from an old ReplicaSet, and with them the switches that were on then.
+    """
     copied = HOLD_ANNOTATION in workload.meta.annotations and HELD_LABEL not in workload.meta.labels
+    note = read_note(workload) if copied else None
     return PatchWorkload(
         workload_ref(workload),
         workload.meta.resource_version,
-        annotations={RELEASED_ANNOTATION: None, **({HOLD_ANNOTATION: None} if copied else {})},
+        annotations={
+            RELEASED_ANNOTATION: None,
+            **({HOLD_ANNOTATION: None} if copied else {}),
+            **(switched_back(workload.meta, note.switches) if note is not None else {}),
+        },
         release=True,
     )
 
 
 def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkload:
-    """The patch that ends `hold`: the count goes back only where the workload is still down."""
+    """The patch that ends `hold`: the count goes back only where the workload is still down, and each switch only
+    where it still is as we left it."""
     down = is_down(workload)
     return PatchWorkload(
         workload_ref(workload),
@@ -133,6 +143,7 @@ def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkloa
         annotations={
             HOLD_ANNOTATION: None,
             RELEASED_ANNOTATION: released_mark(hold.run, hold.attempt) if mark else None,
+            **switched_back(workload.meta, hold.switches),
         },
         replicas=hold.replicas if down and hold.replicas else None,
         suspend=False if down and hold.suspend is False else None,
@@ -169,16 +180,24 @@ def _put_back(run: Run[S], entry: LedgerEntry, *, turn: bool) -> LedgerEntry:
     if hold is not None and hold.run == run.meta.uid:
         if turn:
             run.do(release_patch(workload, hold, mark=True))
-        return entry.model_copy(update={"state": HeldState.HELD})
+        return entry.model_copy(update={"state": HeldState.HELD, "message": _left(workload, hold)})
     if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
         if entry.state is HeldState.RELEASED:
             return entry
         return entry.model_copy(update={"state": HeldState.RELEASED, "released_at": run.now})
     if entry.state is HeldState.HELD:
-        return entry.model_copy(
-            update={"state": HeldState.OVERRIDDEN, "message": "Someone else removed the hold; it is left as it is."}
-        )
+        text = "Someone else removed the hold; it is left as it is."
+        still = [s.annotation for s in entry.switches if s.annotation not in overruled(workload.meta, entry.switches)]
+        if still:
+            text += f" {', '.join(f'{name} is still {ON[name]}' for name in still)}: nobody but you takes that away."
+        return entry.model_copy(update={"state": HeldState.OVERRIDDEN, "message": text})
     return entry
+
+
+def _left(workload: Workload, hold: Hold) -> str:
+    """What to say of switches that somebody changed meanwhile."""
+    changed = overruled(workload.meta, hold.switches)
+    return f"Left as someone else set it meanwhile: {', '.join(changed)}." if changed else ""
 
 
 def _ready(workload: Workload | None) -> bool:

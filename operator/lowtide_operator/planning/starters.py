@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lowtide_operator.planning.observed import Workload
+from lowtide_operator.planning.switches import FLUX_KUSTOMIZATION, FLUX_RELEASE
 
-FLUX_KUSTOMIZATION = "kustomize.toolkit.fluxcd.io"
-FLUX_RELEASE = "helm.toolkit.fluxcd.io"
 ARGO_TRACKING = "argocd.argoproj.io/tracking-id"
 
 NAMELESS = "unknown"

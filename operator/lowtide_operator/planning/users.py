@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lowtide_operator.api.quiesce import WorkloadKind, WorkloadRef
 from lowtide_operator.planning.naming import is_ours
 from lowtide_operator.planning.observed import Meta, Owner, Pod, Uid, Workload, World
+from lowtide_operator.planning.switches import unreadable, workload_switches
 
 STOPPABLE = frozenset(kind.value for kind in WorkloadKind)
 
@@ -111,6 +112,13 @@ def refusal_of(workload: Workload) -> Refusal | None:
             "UpdateWaiting",
             f"{called} has pods of an older revision that OnDelete or a partition keeps, and after scaling it down all "
             f"pods would start with the new one: finish or undo the update first.",
+        )
+    odd = unreadable(workload_switches(workload.meta))
+    if odd:
+        return Refusal(
+            "SwitchNotUnderstood",
+            f"{called} has the annotation {odd} with a value that its tool does not document, so it could not be put "
+            f"back for sure after the run: correct or remove it.",
         )
     return None
 

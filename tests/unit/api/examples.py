@@ -16,6 +16,7 @@ from lowtide_operator.api.quiesce import (
     LedgerEntry,
     Quiesce,
     QuiesceLedger,
+    Switch,
     WorkloadKind,
     WorkloadRef,
 )
@@ -238,13 +239,20 @@ _LEDGER = QuiesceLedger(
             uid="5d3f",
             order=1,
             replicas=3,
+            switches=(Switch(annotation="a/on", value="no"), Switch(annotation="a/paused")),
             state=HeldState.RELEASED,
             generation_held=7,
             held_at=_THEN,
             released_at=_THEN,
             message="put back",
         ),
-        LedgerEntry(api_version="batch/v1", kind="CronJob", name="db", uid="6e4a", suspend=False),
+        LedgerEntry(
+            api_version="batch/v1",
+            kind="CronJob",
+            name="db",
+            uid="6e4a",
+            suspend=False,
+        ),
     ),
 )
 _TOLERATIONS = (

@@ -1,0 +1,71 @@
+"""Controllers that put a count back again and again, as Flux does, unless their own switch is on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from lowtide_operator.cluster.kinds import Kind
+from tests.integration.operator_world.api import Api, ApiError, Object
+
+EVERY = 0.25
+"""Seconds between two looks of a rival; the real ones take longer."""
+
+
+class Rival:
+    """Applies `replicas` of one workload under the name `manager`, for the time of a `with` block, whenever it is not
+    what it is and `is_paused(the workload)` does not hold."""
+
+    def __init__(
+        self,
+        api: Api,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        replicas: int,
+        *,
+        manager: str,
+        is_paused: Callable[[Object], bool],
+    ) -> None:
+        self._api = api
+        self._path = kind.path(namespace, name)
+        self._declared = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"replicas": replicas},
+        }
+        self._replicas = replicas
+        self._manager = manager
+        self._is_paused = is_paused
+        self.applied = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=manager, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join(30)
+
+    def apply(self) -> None:
+        """What it does at each look."""
+        body = self._api.call("GET", self._path)
+        if self._is_paused(body) or body["spec"]["replicas"] == self._replicas:
+            return
+        path = f"{self._path}?fieldManager={self._manager}&force=true"
+        self._api.call("PATCH", path, self._declared, "application/apply-patch+yaml")
+        self.applied += 1
+
+    def _run(self) -> None:
+        while not self._stopping.wait(EVERY):
+            try:
+                self.apply()
+            except (OSError, ApiError):
+                continue
