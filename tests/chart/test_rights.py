@@ -11,13 +11,15 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
-from lowtide_operator.planning.naming import RELEASE_OF_LABEL
+from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL
 from tests.chart.conftest import installed_chart
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane, control_plane
+from tests.cluster.definitions import define_scaled_objects
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.movers import Play
 from tests.integration.operator_world.process import Operator, ReleasePod
+from tests.integration.operator_world.rivals import PlayedKeda, scaled_object
 from tests.integration.operator_world.world import World
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.helm]
@@ -94,14 +96,26 @@ def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> Non
     shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
     flux = {f"kustomize.toolkit.fluxcd.io/{key}": key for key in ("name", "namespace")}
     shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "web", {"metadata": {"labels": flux}})
+    define_scaled_objects(shop.plane.kubectl)
+    shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "web-scaler", "web"))
     shop.policy(quiesce={"timeout": "20s", "maxDowntime": "20s"})
     shop.snapshot()
-    wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=60, seen=shop.operator.tail)
-    shop.operator.kill()
+    with PlayedKeda(shop.api, shop.namespace, "web", 2):
+        wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=60, seen=shop.operator.tail)
+        shop.operator.kill()
+        await_release(shop, tmp_path)
+    scaler = shop.api.get(kinds.SCALED_OBJECT, shop.namespace, "web-scaler") or {}
+    assert list(scaler["metadata"]["annotations"]) == ["lowtide.dev/released"]
+    web = shop.api.get(kinds.DEPLOYMENT, shop.namespace, "web") or {}
+    assert "kustomize.toolkit.fluxcd.io/reconcile" not in web["metadata"]["annotations"]
+
+
+def await_release(shop: World, folder: Path) -> None:
+    """Run the release pod's program with its account's rights, until nothing is held."""
     (job,) = shop.api.list(kinds.JOB, "lowtide", RELEASE_OF_LABEL)
     pod = ReleasePod(
-        as_account(shop.plane, tmp_path, "lowtide-release"),
-        tmp_path / "release.log",
+        as_account(shop.plane, folder, "lowtide-release"),
+        folder / "release.log",
         job["spec"]["template"]["spec"]["containers"][0]["args"],
     )
     pod.start()
@@ -110,12 +124,16 @@ def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> Non
             "the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=90, every=0.2, seen=pod.text
         )
         wait_for("nothing is held", lambda: shop.held() == [], within=10, seen=pod.text)
+        wait_for(
+            "nothing is paused",
+            lambda: not shop.api.list(kinds.SCALED_OBJECT, shop.namespace, HELD_LABEL),
+            within=10,
+            seen=pod.text,
+        )
     finally:
         pod.kill()
         shop.api.delete(kinds.JOB, "lowtide", job["metadata"]["name"])
     assert "forbidden" not in pod.text().lower()
-    web = shop.api.get(kinds.DEPLOYMENT, shop.namespace, "web") or {}
-    assert "kustomize.toolkit.fluxcd.io/reconcile" not in web["metadata"]["annotations"]
 
 
 def as_account(plane: ControlPlane, folder: Path, account: str) -> Path:

@@ -11,11 +11,12 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.definitions import define_scaled_objects
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.movers import Movers, Play
 from tests.integration.operator_world.pens import Pen
-from tests.integration.operator_world.rivals import Rival
+from tests.integration.operator_world.rivals import PlayedKeda, Rival, scaled_object
 from tests.integration.operator_world.world import PATIENCE, World, world
 
 pytestmark = pytest.mark.apiserver
@@ -42,6 +43,7 @@ HELM = Flux("helm.toolkit.fluxcd.io", "helm-controller", "helm.toolkit.fluxcd.io
 
 @pytest.fixture(scope="module")
 def shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    define_scaled_objects(control_plane.kubectl)
     with world(control_plane, tmp_path_factory.mktemp("rivals")) as made:
         made.operator.start()
         yield made
@@ -125,3 +127,63 @@ def test_one_that_heeds_no_switch_spoils_the_run_and_is_named(shop: World) -> No
         pen.await_running(kinds.DEPLOYMENT, "heedless", 2)
         pen.assert_unmarked(kinds.DEPLOYMENT, "heedless")
         assert annotations(pen) == {}
+
+
+@pytest.mark.zoo("keda")
+def test_keda_is_paused_for_the_window_although_the_operator_dies_at_each_step(shop: World) -> None:
+    """Its pause comes before the count, and goes after it; nothing is stopped before KEDA says that it is paused."""
+    pen = Pen.build(shop, "scaled")
+    pen.add(kinds.DEPLOYMENT, replicas=2)
+    before = {"autoscaling.keda.sh/paused": "false", "note": "x"}
+    shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "scaled-scaler", "scaled", before))
+    pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=3))
+
+    def notes() -> dict[str, str]:
+        found: dict[str, str] = pen.get(kinds.SCALED_OBJECT, "scaled-scaler")["metadata"].get("annotations") or {}
+        return found
+
+    def is_(paused: str, count: int) -> bool:
+        seen = (notes().get("autoscaling.keda.sh/paused"), pen.replicas(kinds.DEPLOYMENT))
+        return seen == (paused, count)
+
+    with PlayedKeda(shop.api, shop.namespace, "scaled", 2) as keda:
+        keda.deaf = True
+        pen.snapshot()
+        for step, paused, count in (
+            ("it is paused", "true", 2),
+            ("its workload is stopped", "true", 0),
+            ("the count is back", "true", 2),
+            ("it goes on", "false", 2),
+        ):
+            wait_for(step, lambda p=paused, c=count: is_(p, c), within=PATIENCE, every=0.01, seen=pen.seen)  # type: ignore[misc]
+            shop.operator.kill()
+            if step == "it is paused":
+                keda.deaf = False
+            shop.operator.start()
+        status = pen.await_ready()
+        assert keda.applied == 0, "it scaled, although it was paused"
+    assert [(entry["kind"], entry["state"]) for entry in status["quiesce"]["workloads"]] == [
+        ("ScaledObject", "Released"),
+        ("Deployment", "Released"),
+    ]
+    pen.await_running(kinds.DEPLOYMENT, "scaled", 2)
+    for kind, name in ((kinds.DEPLOYMENT, "scaled"), (kinds.SCALED_OBJECT, "scaled-scaler")):
+        pen.assert_unmarked(kind, name)
+    assert notes() == before
+
+
+def test_a_keda_that_somebody_lets_go_on_in_the_window_spoils_the_run_and_is_named(shop: World) -> None:
+    pen = Pen.build(shop, "woken")
+    pen.add(kinds.DEPLOYMENT, replicas=2)
+    shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "woken-scaler", "woken"))
+    pen.backups(Play(hang=True))
+    with PlayedKeda(shop.api, shop.namespace, "woken", 2):
+        pen.snapshot()
+        pen.await_down()
+        woken = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": None}}}
+        shop.api.patch(kinds.SCALED_OBJECT, shop.namespace, "woken-scaler", woken)
+        message = pen.await_failed("Inconsistent")
+    assert "Deployment woken was started by the field manager keda (KEDA" in message
+    pen.await_running(kinds.DEPLOYMENT, "woken", 2)
+    pen.assert_unmarked(kinds.SCALED_OBJECT, "woken-scaler")
+    assert "annotations" not in pen.get(kinds.SCALED_OBJECT, "woken-scaler")["metadata"]

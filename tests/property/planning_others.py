@@ -15,6 +15,7 @@ from lowtide_operator.planning.observed import (
     Attachment,
     Claim,
     Container,
+    Keeper,
     Meta,
     MoverJobSeen,
     MoverProgress,
@@ -24,6 +25,7 @@ from lowtide_operator.planning.observed import (
     VolumeSnapshot,
     Workload,
 )
+from lowtide_operator.planning.switches import KEDA_PAUSED, KEDA_PAUSED_REPLICAS
 
 START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 SPACE = "shop"
@@ -78,6 +80,9 @@ class Others:
     now: datetime
     policies: dict[str, PolicyObject]
     workloads: dict[Uid, Workload]
+    keepers: dict[Uid, Keeper]
+    keeper_sleeps: bool
+    wanted: dict[Uid, int]
     pods: dict[Uid, Pod]
     claims: dict[str, Claim]
     jobs: dict[Uid, MoverJobSeen]
@@ -112,6 +117,7 @@ class Others:
         for pod in list(self.pods.values()):
             if pod.meta.deleted is not None and pod.meta.uid not in self.stuck:
                 self._remove_pod(pod)
+        self._keep_counts()
         self._make_copies()
         for claim in list(self.claims.values()):
             if claim.meta.deleted is not None and not any(claim.meta.name in pod.claims for pod in self.pods.values()):
@@ -125,6 +131,23 @@ class Others:
         self._scale_pods()
         self._run_jobs()
         self._tear()
+
+    def _keep_counts(self) -> None:
+        """KEDA: starts what is at 0, unless its own annotations say otherwise. While `keeper_sleeps`, nothing."""
+        for keeper in list(self.keepers.values()) if not self.keeper_sleeps else ():
+            notes = keeper.meta.annotations
+            count = notes.get(KEDA_PAUSED_REPLICAS)
+            paused = count is not None or notes.get(KEDA_PAUSED) == "true"
+            for workload in list(self.workloads.values()):
+                if (workload.kind, workload.meta.name) not in keeper.targets or (paused and count is None):
+                    continue
+                wanted = int(count) if count is not None else workload.replicas or self.wanted[workload.meta.uid]
+                if workload.replicas != wanted:
+                    meta = self.touched(workload.meta, spec=True)
+                    self.workloads[meta.uid] = replace(workload, replicas=wanted, writer="keda", meta=meta)
+            if keeper.paused is not paused:
+                meta = self.touched(keeper.meta)
+                self.keepers[meta.uid] = replace(keeper, paused=paused, meta=meta)
 
     def _make_copies(self) -> None:
         """The driver: what was asked for gets the state that its source has now, unless the driver is in `trouble`."""

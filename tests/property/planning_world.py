@@ -32,6 +32,7 @@ from lowtide_operator.planning.naming import (
 from lowtide_operator.planning.observed import (
     Attachment,
     Claim,
+    Keeper,
     Meta,
     MoverJobSeen,
     Node,
@@ -72,6 +73,8 @@ class Cluster(Others):
         self.snapshots: dict[str, SnapshotObject] = {}
         self.restores: dict[str, RestoreObject] = {}
         self.workloads: dict[Uid, Workload] = {}
+        self.keepers: dict[Uid, Keeper] = {}
+        self.keeper_sleeps = False
         self.pods: dict[Uid, Pod] = {}
         self.claims: dict[str, Claim] = {}
         self.volumes: dict[str, Volume] = {}
@@ -135,6 +138,13 @@ class Cluster(Others):
             self.wanted[workload.meta.uid] = replicas
         return workload
 
+    def add_keeper(self, name: str, *targets: tuple[str, str], **annotations: str) -> Keeper:
+        """A ScaledObject of KEDA."""
+        meta = self.meta(name, annotations=annotations)
+        keeper = Keeper("keda.sh/v1alpha1", "ScaledObject", meta, frozenset(targets))
+        self.keepers[meta.uid] = keeper
+        return keeper
+
     def add_policy(self, name: str = "db", **spec: Any) -> PolicyObject:
         body = {
             "repository": {"secretName": "repo"},
@@ -185,6 +195,7 @@ class Cluster(Others):
             namespace_terminating=self.namespace_terminating,
             pods=tuple(self.pods.values()),
             workloads=tuple(self.workloads.values()),
+            keepers=tuple(self.keepers.values()),
             claims=tuple(self.claims.values()),
             volumes=tuple(self.volumes.values()),
             attachments=tuple(sorted(self.attachments, key=lambda a: (a.volume, a.node))),
@@ -216,6 +227,7 @@ class Cluster(Others):
             return ObservedOrphans(
                 SPACE,
                 marked,
+                tuple(self.keepers.values()),
                 tuple(self.pods.values()),
                 tuple(self.claims.values()),
                 tuple(self.snapshots.values()),
@@ -227,7 +239,14 @@ class Cluster(Others):
             owner = (self.snapshots if watched.run.kind == "Snapshot" else self.restores).get(watched.run.name)
             owner = owner if owner is not None and owner.meta.uid == name else None
             world = self.world(Uid(name))
-            seen = World(SPACE, pods=world.pods, claims=world.claims, jobs=world.jobs, workloads=world.workloads)
+            seen = World(
+                SPACE,
+                pods=world.pods,
+                claims=world.claims,
+                jobs=world.jobs,
+                workloads=world.workloads,
+                keepers=world.keepers,
+            )
             return ObservedArmed(Uid(name), watched.deadline, owner, seen)
         if kind == "policy":
             policy = self.policies.get(name)
@@ -418,6 +437,17 @@ class Cluster(Others):
                 self.delete_pod(pod)
 
     def _patch_workload(self, action: act.PatchWorkload) -> None:
+        keeper = self.keepers.get(action.ref.uid)
+        if keeper is not None:
+            if keeper.meta.resource_version != action.resource_version:
+                raise Conflict(action)
+            labels, notes = (
+                _merged(keeper.meta.labels, action.labels),
+                _merged(keeper.meta.annotations, action.annotations),
+            )
+            meta = self.touched(keeper.meta, labels=labels, annotations=notes)
+            self.keepers[meta.uid] = replace(keeper, meta=meta)
+            return
         workload = self.workloads.get(action.ref.uid)
         if workload is None:
             if action.release:
@@ -502,7 +532,7 @@ class Cluster(Others):
     def held(self) -> list[str]:
         return [
             workload.meta.name
-            for workload in self.workloads.values()
+            for workload in (*self.workloads.values(), *self.keepers.values())
             if HELD_LABEL in workload.meta.labels or HOLD_ANNOTATION in workload.meta.annotations
         ]
 

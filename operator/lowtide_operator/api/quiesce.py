@@ -93,7 +93,8 @@ class Switch(Model):
 
 
 class LedgerEntry(Model):
-    """One workload that this run stops, written down before it is touched."""
+    """One workload that this run stops, or an object that keeps its count and is paused, written down before it is
+    touched."""
 
     api_version: str
     """Its API version, such as apps/v1."""
@@ -104,9 +105,10 @@ class LedgerEntry(Model):
     uid: str
     """Its uid: another object of the same name is never touched."""
     order: int = 0
-    """The place in the order of stopping; starting goes the other way."""
+    """The place in the order of stopping; starting goes the other way. What is paused comes before every workload, with
+    -1."""
     replicas: int | None = None
-    """The count that was seen and is put back; absent for a CronJob."""
+    """The count that was seen and is put back; absent for a CronJob, and for what is only paused."""
     suspend: bool | None = None
     """For a CronJob: whether it was suspended already."""
     switches: Annotated[
@@ -165,4 +167,4 @@ class QuiesceLedger(Model):
             }
         ),
     ] = ()
-    """The workloads, in the order in which they are stopped."""
+    """The workloads, in the order in which they are stopped, after what is paused for them."""

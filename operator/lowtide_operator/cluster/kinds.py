@@ -65,11 +65,12 @@ VOLUME_SNAPSHOT = Kind("snapshot.storage.k8s.io", "v1", "volumesnapshots", "Volu
 VOLUME_SNAPSHOT_CLASS = Kind(
     "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
 )
+SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
 
 KINDS: tuple[Kind, ...] = (
     BACKUP_POLICY, SNAPSHOT, RESTORE, NAMESPACE, NODE, POD, CLAIM, VOLUME, EVENT, REPLICATION_CONTROLLER, DEPLOYMENT,
     STATEFUL_SET, REPLICA_SET, DAEMON_SET, JOB, CRON_JOB, LEASE, CSI_DRIVER, VOLUME_ATTACHMENT,
-    STORAGE_CLASS, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CLASS,
+    STORAGE_CLASS, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CLASS, SCALED_OBJECT,
 )  # fmt: skip
 """Every kind that the operator knows by name."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lowtide_operator.api.quiesce import QuiesceLedger
 from lowtide_operator.planning.actions import Action, Announce, DeleteJob, DeletePod, Plan, Ref, TakeOver
-from lowtide_operator.planning.hold import Hold, read_hold
+from lowtide_operator.planning.hold import Hold, Holdable, read_hold
 from lowtide_operator.planning.naming import API_VERSION, PURPOSE_LABEL, RUN_LABEL, TAKEN_OVER_ANNOTATION
 from lowtide_operator.planning.observed import Meta, ObservedArmed, Pod, RestoreObject, SnapshotObject, Workload
 from lowtide_operator.planning.release import LOST_MOVER, VOLUME_PURPOSES, release, release_patch
@@ -72,10 +72,11 @@ def _open_ledger(owner: SnapshotObject | RestoreObject | None) -> QuiesceLedger 
     return ledger
 
 
-def _holds(observed: ObservedArmed) -> list[tuple[Workload, Hold]]:
-    """The workloads that this run holds, by what is on them."""
-    found = [(workload, read_hold(workload)) for workload in observed.world.workloads if not workload.meta.controller]
-    return [(workload, hold) for workload, hold in found if hold is not None and hold.run == observed.run]
+def _holds(observed: ObservedArmed) -> list[tuple[Holdable, Hold]]:
+    """What this run holds, by what is on it: workloads, then keepers."""
+    everything: list[Holdable] = [w for w in observed.world.workloads if not w.meta.controller]
+    found = [(each, read_hold(each)) for each in (*everything, *observed.world.keepers)]
+    return [(each, hold) for each, hold in found if hold is not None and hold.run == observed.run]
 
 
 def _has_begun_to_write(observed: ObservedArmed) -> bool:
@@ -90,7 +91,7 @@ def _has_begun_to_write(observed: ObservedArmed) -> bool:
 
 
 def _release(
-    observed: ObservedArmed, ledger: QuiesceLedger | None, held: list[tuple[Workload, Hold]], now: datetime
+    observed: ObservedArmed, ledger: QuiesceLedger | None, held: list[tuple[Holdable, Hold]], now: datetime
 ) -> tuple[tuple[Action, ...], bool]:
     """The next steps of the release, and whether it waits for movers that still go."""
     ends = _end_movers(observed, now)
@@ -102,8 +103,13 @@ def _release(
         waits = not release(draft)
         actions += [action for action in draft.effects if not isinstance(action, Announce)]
     known = {entry.uid for entry in ledger.workloads} if ledger is not None else set()
-    loose = [(workload, hold) for workload, hold in held if workload.meta.uid not in known]
-    actions += [release_patch(workload, hold, mark=True) for workload, hold in loose]
+    loose = [(found, hold) for found, hold in held if found.meta.uid not in known]
+    keepers_wait = any(isinstance(found, Workload) for found, _ in held)
+    actions += [
+        release_patch(found, hold, mark=True)
+        for found, hold in loose
+        if isinstance(found, Workload) or not keepers_wait
+    ]
     return tuple(actions), waits
 
 

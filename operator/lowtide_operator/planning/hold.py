@@ -11,13 +11,16 @@ from lowtide_operator.api.quiesce import Switch
 from lowtide_operator.api.values import format_time, parse_time
 from lowtide_operator.planning.actions import Ref
 from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION
-from lowtide_operator.planning.observed import Uid, Workload
+from lowtide_operator.planning.observed import Keeper, Uid, Workload
+
+Holdable = Workload | Keeper
+"""What a hold can be on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold. `generation` is the workload's before our patch; `replicas` or (CronJob) `suspend`, and `switches`, are
-    what is put back."""
+    """One hold. `generation` is the object's before our patch; `replicas` or (CronJob) `suspend`, and `switches`, are
+    what is put back. A keeper has switches only."""
 
     kind: str
     name: str
@@ -49,24 +52,25 @@ class Hold:
         return json.dumps(value, sort_keys=True)
 
 
-def read_hold(workload: Workload) -> Hold | None:
-    """The hold that is on `workload`; None where there is none, or one that nobody can read.
+def read_hold(found: Holdable) -> Hold | None:
+    """The hold that is on the object; None where there is none, or one that nobody can read.
 
     Label and annotation come and go in one patch, and both must be there: annotations alone are also copied, by a
     Deployment to its ReplicaSets and by `kubectl rollout undo` from there back.
     """
-    return read_note(workload) if HELD_LABEL in workload.meta.labels else None
+    return read_note(found) if HELD_LABEL in found.meta.labels else None
 
 
-def read_note(workload: Workload) -> Hold | None:
+def read_note(found: Holdable) -> Hold | None:
     """What the annotation alone says, which may be a copy of one that is over; None where nobody can read it."""
     try:
-        value = json.loads(workload.meta.annotations[HOLD_ANNOTATION])
+        value = json.loads(found.meta.annotations[HOLD_ANNOTATION])
         kind, _, name = value["by"].partition("/")
         replicas, suspend = value.get("replicas"), value.get("suspend")
         if not isinstance(replicas, int | None) or isinstance(replicas, bool) or not isinstance(suspend, bool | None):
             return None
-        if (replicas is None) == (suspend is None) or (replicas is not None and replicas < 0):
+        counts = (replicas is not None) + (suspend is not None)
+        if counts != isinstance(found, Workload) or (replicas is not None and replicas < 0):
             return None
         return Hold(
             kind=kind,
@@ -84,12 +88,14 @@ def read_note(workload: Workload) -> Hold | None:
         return None
 
 
-def is_down(workload: Workload) -> bool:
-    """Whether the workload starts no pods: at 0, or (CronJob) suspended."""
-    return workload.suspended if workload.kind == "CronJob" else workload.replicas == 0
+def is_down(found: Holdable) -> bool:
+    """Whether the workload starts no pods: at 0, or (CronJob) suspended. A keeper never does."""
+    if isinstance(found, Keeper):
+        return True
+    return found.suspended if found.kind == "CronJob" else found.replicas == 0
 
 
-def workload_ref(workload: Workload) -> Ref:
-    """The workload as actions name it."""
-    meta = workload.meta
-    return Ref(workload.api_version, workload.kind, meta.namespace, meta.name, meta.uid)
+def holdable_ref(found: Holdable) -> Ref:
+    """The object as actions name it."""
+    meta = found.meta
+    return Ref(found.api_version, found.kind, meta.namespace, meta.name, meta.uid)

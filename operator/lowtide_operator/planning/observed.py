@@ -219,6 +219,21 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeper:
+    """An object by which another tool keeps workloads at a count: a ScaledObject of KEDA.
+
+    `targets` are kind and name of those workloads, in its namespace. `paused` is whether its status says that the tool
+    leaves them alone.
+    """
+
+    api_version: str
+    kind: str
+    meta: Meta
+    targets: frozenset[tuple[str, str]] = frozenset()
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A PersistentVolumeClaim. `size` is status.capacity.storage, else the request. `trouble` is the last warning about
     a copy of the run that is not bound, "" where there is none.
@@ -331,7 +346,8 @@ class MoverJobSeen:
 class World:
     """What is in the namespace of a run, read live. Shared by the planners of Snapshot and Restore.
 
-    claims: every PVC of the namespace. volumes, attachments: those of bound claims. nodes: those named by pods.
+    keepers: every ScaledObject of the namespace; none where the API server does not have that kind. claims: every PVC.
+    volumes, attachments: those of bound claims. nodes: those named by pods.
     snapshots, restores: every object of these kinds in the namespace (the run itself too). jobs: those of ours for
     this run. release_jobs, release_pods: those of this run's release pod, in the operator's namespace (by the label
     naming.RELEASE_OF_LABEL = the run's uid).
@@ -350,6 +366,7 @@ class World:
     elevated_allowed: bool = False
     pods: tuple[Pod, ...] = ()
     workloads: tuple[Workload, ...] = ()
+    keepers: tuple[Keeper, ...] = ()
     claims: tuple[Claim, ...] = ()
     volumes: tuple[Volume, ...] = ()
     attachments: tuple[Attachment, ...] = ()
@@ -394,13 +411,14 @@ class ObservedRestore:
 class ObservedOrphans:
     """Input of plan_orphans, per namespace, at the operator's start and at every resync.
 
-    `workloads`: all that carry the label naming.HELD_LABEL or the annotation naming.RELEASED_ANNOTATION. `pods`: the
-    namespace's. `snapshots`, `restores`: every object of these kinds in the namespace. `volume_snapshots`: those that
-    carry naming.COPY_LABEL; none where the API server does not have that kind.
+    `workloads`, `keepers`: all that carry the label naming.HELD_LABEL or the annotation naming.RELEASED_ANNOTATION.
+    `pods`: the namespace's. `snapshots`, `restores`: every object of these kinds in the namespace.
+    `volume_snapshots`: those that carry naming.COPY_LABEL; none where the API server does not have that kind.
     """
 
     namespace: str
     workloads: tuple[Workload, ...] = ()
+    keepers: tuple[Keeper, ...] = ()
     pods: tuple[Pod, ...] = ()
     claims: tuple[Claim, ...] = ()
     snapshots: tuple[SnapshotObject, ...] = ()
@@ -413,7 +431,7 @@ class ObservedArmed:
     """Input of plan_armed, for the release pod of one run.
 
     `owner` is the run, None where it is gone. `until` is the pod's own deadline. Of `world`: the workloads of the
-    kinds that can be held, and the namespace's pods and claims, and the run's Jobs; the rest is empty.
+    kinds that can be held, the keepers, and the namespace's pods and claims, and the run's Jobs; the rest is empty.
     """
 
     run: Uid

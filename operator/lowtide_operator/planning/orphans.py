@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from lowtide_operator.planning.actions import Action, Announce, Plan
 from lowtide_operator.planning.copies import deletions
-from lowtide_operator.planning.hold import Hold, read_hold, workload_ref
+from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, read_hold
 from lowtide_operator.planning.naming import (
     COPY_LABEL,
     FINALIZER,
@@ -20,6 +20,7 @@ from lowtide_operator.planning.naming import (
 )
 from lowtide_operator.planning.observed import (
     Claim,
+    Keeper,
     ObservedOrphans,
     RestoreObject,
     SnapshotObject,
@@ -45,8 +46,9 @@ def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
     runs.update({run.meta.uid: run for run in observed.restores})
     actions: list[Action] = []
     look_again = None
-    for workload in observed.workloads:
-        if workload.meta.controller is not None:
+    everything: tuple[Holdable, ...] = (*observed.workloads, *observed.keepers)
+    for workload in everything:
+        if workload.meta.controller is not None and isinstance(workload, Workload):
             continue  # Never held by us: a Deployment copies its annotations to its ReplicaSets.
         hold = read_hold(workload)
         if hold is not None:
@@ -58,7 +60,7 @@ def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
                 continue
             if _half_restored(observed, workload, hold):
                 actions.append(_refuse(workload, hold))
-            elif _movers_left(observed, hold):
+            elif _movers_left(observed, hold) or (isinstance(workload, Keeper) and _counts_left(observed, hold)):
                 look_again = 10.0
             else:
                 actions.append(release_patch(workload, hold, mark=False))
@@ -90,7 +92,7 @@ def _over(run: Run) -> bool:
     return run.status.end_time is not None
 
 
-def _is_managed(run: Run | None, workload: Workload) -> bool:
+def _is_managed(run: Run | None, workload: Holdable) -> bool:
     """Whether the hold's own run will end it: it is unfinished, is planned for, and has the workload in its
     ledger."""
     if run is None or _over(run) or (run.meta.deleted is not None and FINALIZER not in run.meta.finalizers):
@@ -99,14 +101,21 @@ def _is_managed(run: Run | None, workload: Workload) -> bool:
     return ledger is not None and any(entry.uid == workload.meta.uid for entry in ledger.workloads)
 
 
-def _half_restored(observed: ObservedOrphans, workload: Workload, hold: Hold) -> bool:
+def _half_restored(observed: ObservedOrphans, workload: Holdable, hold: Hold) -> bool:
     """Whether a Restore began to write a volume of this workload and never finished: starting it would lose data."""
     written = frozenset(
         claim.meta.name
         for claim in observed.claims
         if (stamp := read_stamp(claim)) is not None and stamp.run == hold.run and stamp.state is StampState.WRITING
     )
-    return bool(written) and (hold.kind == "Restore" or names_a_claim(workload, written))
+    names = isinstance(workload, Workload) and names_a_claim(workload, written)
+    return bool(written) and (hold.kind == "Restore" or names)
+
+
+def _counts_left(observed: ObservedOrphans, hold: Hold) -> bool:
+    """Whether the run still holds a workload: a keeper goes on only when the counts are back."""
+    holds = (read_hold(workload) for workload in observed.workloads if workload.meta.controller is None)
+    return any(other is not None and other.run == hold.run for other in holds)
 
 
 def _movers_left(observed: ObservedOrphans, hold: Hold) -> bool:
@@ -116,35 +125,33 @@ def _movers_left(observed: ObservedOrphans, hold: Hold) -> bool:
     )
 
 
-def release_command(workload: Workload, hold: Hold) -> str:
+def release_command(found: Holdable, hold: Hold) -> str:
     """What a person types to end the hold by hand."""
-    kind = workload.kind.lower()
-    where = f"-n {workload.meta.namespace}"
-    name = workload.meta.name
-    if hold.replicas is not None:
-        back = f"kubectl scale {kind}/{name} {where} --replicas={hold.replicas}"
-    else:
-        back = f'kubectl patch {kind}/{name} {where} -p \'{{"spec":{{"suspend":false}}}}\''
-    values = [
-        f"{key}-" if was is None else f"{key}={was}" for key, was in switched_back(workload.meta, hold.switches).items()
+    what, where = f"{found.kind.lower()}/{found.meta.name}", f"-n {found.meta.namespace}"
+    notes = {HOLD_ANNOTATION: None, **switched_back(found.meta, hold.switches)}
+    words = " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in notes.items())
+    commands = [
+        f"kubectl annotate --overwrite {what} {where} {words}",
+        f"kubectl label {what} {where} {HELD_LABEL}-",
     ]
-    return (
-        f"kubectl annotate --overwrite {kind}/{name} {where} {' '.join([f'{HOLD_ANNOTATION}-', *values])} && "
-        f"kubectl label {kind}/{name} {where} {HELD_LABEL}- && {back}"
-    )
+    if hold.replicas is not None:
+        commands.append(f"kubectl scale {what} {where} --replicas={hold.replicas}")
+    elif hold.suspend is not None:
+        commands.append(f'kubectl patch {what} {where} -p \'{{"spec":{{"suspend":false}}}}\'')
+    return " && ".join(commands)
 
 
-def _refuse(workload: Workload, hold: Hold) -> Announce:
+def _refuse(workload: Holdable, hold: Hold) -> Announce:
     text = (
         f"It stays down: Restore {hold.name} began to write its volumes and is gone. Restore them again, or look at "
         f"the data, then: {release_command(workload, hold)}"
     )
-    return Announce(workload_ref(workload), warning=True, reason="HalfRestored", message=text)
+    return Announce(holdable_ref(workload), warning=True, reason="HalfRestored", message=text)
 
 
-def _unreadable(workload: Workload) -> Announce:
+def _unreadable(workload: Holdable) -> Announce:
     text = (
         f"It carries a hold of Lowtide that can't be read, so nobody knows what to put back: scale it, and remove the "
         f"label {HELD_LABEL} and the annotation {HOLD_ANNOTATION}."
     )
-    return Announce(workload_ref(workload), warning=True, reason="HoldUnreadable", message=text)
+    return Announce(holdable_ref(workload), warning=True, reason="HoldUnreadable", message=text)

@@ -19,14 +19,22 @@ from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, Quiesc
 from lowtide_operator.planning.actions import PatchWorkload
 from lowtide_operator.planning.arming import arm, keep_armed
 from lowtide_operator.planning.gone import came_back, in_the_way
-from lowtide_operator.planning.hold import Hold, is_down, read_hold, workload_ref
+from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold
+from lowtide_operator.planning.keepers import (
+    is_keeper,
+    keeper_entry,
+    keeper_refusal,
+    keepers_of,
+    refusals_of,
+    still_awake,
+)
 from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, TAKEN_OVER_ANNOTATION
-from lowtide_operator.planning.observed import Uid, Workload
+from lowtide_operator.planning.observed import Keeper, Uid, Workload
 from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops_something
 from lowtide_operator.planning.run import Run, S
 from lowtide_operator.planning.starters import started_by
-from lowtide_operator.planning.switches import switched_on, workload_switches
-from lowtide_operator.planning.users import Users, find_users, pods_of, refusal_of
+from lowtide_operator.planning.switches import switched_on, switches_of
+from lowtide_operator.planning.users import Refusal, Users, find_users, pods_of, refusal_of
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is written anew before anything is stopped, so that its deadline is a whole maxDowntime
@@ -95,12 +103,17 @@ def past_deadline(run: Run[S]) -> bool:
 
 def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: QuiesceLedger | None) -> None:
     users = find_users(claims, settings.workloads, run.world)
-    if users.refusals:
+    workloads = [workload for _, workload in users.workloads]
+    keepers = keepers_of(workloads, run.world)
+    refusals: tuple[Refusal, ...] = users.refusals + refusals_of(keepers)
+    if refusals:
         run.update(quiesce=None)
-        run.condition("Quiesced", Truth.FALSE, users.refusals[0].reason, users.refusals[0].message)
-        run.fail(users.refusals[0].reason, " ".join(refusal.message for refusal in users.refusals))
+        run.condition("Quiesced", Truth.FALSE, refusals[0].reason, refusals[0].message)
+        run.fail(refusals[0].reason, " ".join(refusal.message for refusal in refusals))
         return
-    other = first_in_the_way(run.meta, claims, frozenset(w.meta.uid for _, w in users.workloads), run.world)
+    stopped: list[Holdable] = list(keepers)
+    stopped += workloads
+    other = first_in_the_way(run.meta, claims, frozenset(found.meta.uid for found in stopped), run.world)
     if other is not None:
         # Of two intents the younger yields. Beside an older one that has none yet, ours waits unwritten.
         if ledger is None or is_older(other, run.meta):
@@ -121,7 +134,7 @@ def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quie
                 f"does not run, or a longer timeout.",
             )
         return
-    held = next((w for _, w in users.workloads if HELD_LABEL in w.meta.labels), None)
+    held = next((found for found in stopped if HELD_LABEL in found.meta.labels), None)
     if held is not None:
         run.update(quiesce=None)
         text = f"{held.kind} {held.meta.name} is still held by a run that is not there any more, or not done."
@@ -130,7 +143,7 @@ def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quie
         if since is not None and run.now >= since + settings.timeout:
             run.fail("WorkloadHeld", f"{text} Its annotation lowtide.dev/hold says who, and what to put back.")
         return
-    marked = next((w for _, w in users.workloads if RELEASED_ANNOTATION in w.meta.annotations), None)
+    marked = next((found for found in stopped if RELEASED_ANNOTATION in found.meta.annotations), None)
     if marked is not None:
         # Removing the mark, as its run does at its end, would look like somebody's edit during ours.
         run.update(quiesce=None)
@@ -138,7 +151,7 @@ def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quie
         run.condition("Quiesced", Truth.UNKNOWN, "WaitingForOtherRun", text)
         run.look_again(5)
         return
-    wanted = _ledger(run, settings, users)
+    wanted = _ledger(run, settings, users, keepers)
     if wanted.workloads and not arm(run, settings.max_downtime):
         run.update(quiesce=None)
         run.condition("Quiesced", Truth.UNKNOWN, "Arming", "Nothing is stopped before the release pod is ready.")
@@ -163,22 +176,23 @@ def _wait(run: Run[S], reason: str, message: str) -> None:
     run.look_again(5)
 
 
-def _ledger(run: Run[S], settings: Quiesce, users: Users) -> QuiesceLedger:
-    entries = tuple(
-        LedgerEntry(
+def _ledger(run: Run[S], settings: Quiesce, users: Users, keepers: tuple[Keeper, ...]) -> QuiesceLedger:
+    entries = [keeper_entry(keeper) for keeper in keepers]
+    for order, workload in users.workloads:
+        replicas, suspend = _count(workload)
+        entry = LedgerEntry(
             api_version=workload.api_version,
             kind=workload.kind,
             name=workload.meta.name,
             uid=workload.meta.uid,
             order=order,
-            replicas=None if workload.kind == "CronJob" else workload.replicas or 0,
-            suspend=workload.suspended if workload.kind == "CronJob" else None,
-            switches=workload_switches(workload.meta),
+            replicas=replicas,
+            suspend=suspend,
+            switches=switches_of(workload),
         )
-        for order, workload in users.workloads
-    )
+        entries.append(entry)
     return QuiesceLedger(
-        attempt=max(1, run.status.attempt), deadline=run.now + settings.max_downtime, workloads=entries
+        attempt=max(1, run.status.attempt), deadline=run.now + settings.max_downtime, workloads=tuple(entries)
     )
 
 
@@ -196,8 +210,14 @@ def _stop(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quiesc
                 f"allow more time.",
             )
             return False
-    waits = [entry for entry in ledger.workloads if entry.state is not HeldState.HELD]
+    waits = [entry for entry in ledger.workloads if not _is_done(entry)]
     what = _remaining(run, claims, ledger)
+    awake = still_awake(run, ledger.workloads)
+    if awake:
+        text = f"Waiting until these say that they are paused: {', '.join(awake)}."
+        run.condition("Quiesced", Truth.FALSE, "Pausing", text)
+        run.look_again(1)
+        return False
     if waits or what:
         names = ", ".join(what or [f"{entry.kind} {entry.name}" for entry in waits])
         run.condition("Quiesced", Truth.FALSE, "Stopping", f"Waiting until these are gone: {names}.")
@@ -230,33 +250,40 @@ def _patch_next(run: Run[S], claims: frozenset[str]) -> None:
             if entry.state is HeldState.PLANNED and not run.failing:
                 _patch(run, entry, ledger)
         uids = frozenset(Uid(entry.uid) for entry in group)
-        if any(entry.state is not HeldState.HELD for entry in group) or pods_of(uids, run.world):
+        if not all(map(_is_done, group)) or still_awake(run, group) or pods_of(uids, run.world):
             return
 
 
+def _is_done(entry: LedgerEntry) -> bool:
+    """Whether the entry is held, or a keeper that is not there any more and keeps nothing."""
+    return entry.state is HeldState.HELD or (is_keeper(entry) and entry.state is HeldState.GONE)
+
+
 def _noted(run: Run[S], entry: LedgerEntry) -> LedgerEntry:
-    """The entry with what is seen of its workload. Fails the run where somebody else changed it."""
+    """The entry with what is seen of its object. Fails the run where somebody else changed it."""
     called = f"{entry.kind} {entry.name}"
-    workload = find_workload(run, entry)
-    if workload is None:
-        run.fail("WorkloadChanged", f"{called} was deleted or replaced while it was being stopped.")
+    found = find_held(run, entry)
+    if found is None:
+        if not is_keeper(entry):
+            run.fail("WorkloadChanged", f"{called} was deleted or replaced while it was being stopped.")
         return entry.model_copy(update={"state": HeldState.GONE})
-    if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
+    if found.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
         run.fail("WorkloadReleased", f"{called} was released already: it is not stopped a second time by the same run.")
         return entry
-    hold = read_hold(workload)
+    hold = read_hold(found)
     if hold is not None and hold.run == run.meta.uid:
         if entry.state is HeldState.HELD:
             changed = _changed(run, entry)
             if changed:
                 run.fail("WorkloadChanged", f"While it was being stopped, {changed}: its new state is left as it is.")
             return entry
-        if not is_down(workload) or not hold.generation <= workload.meta.generation <= hold.generation + 1:
-            who = "someone else" if is_down(workload) else started_by(workload)
+        moved = not hold.generation <= found.meta.generation <= hold.generation + 1
+        if isinstance(found, Workload) and (moved or not is_down(found)):
+            who = "someone else" if is_down(found) else started_by(found)
             run.fail("WorkloadChanged", f"{called} was changed right after it was stopped, by {who}.")
             return entry
         return entry.model_copy(
-            update={"state": HeldState.HELD, "generation_held": workload.meta.generation, "held_at": hold.since}
+            update={"state": HeldState.HELD, "generation_held": found.meta.generation, "held_at": hold.since}
         )
     if entry.state is HeldState.HELD:
         run.fail("WorkloadChanged", f"The hold on {called} was removed by someone else: its state is left as it is.")
@@ -265,21 +292,20 @@ def _noted(run: Run[S], entry: LedgerEntry) -> LedgerEntry:
 
 def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
     called = f"{entry.kind} {entry.name}"
-    workload = find_workload(run, entry)
-    if workload is None:
+    found = find_held(run, entry)
+    if found is None:
         return
-    refusal = refusal_of(workload)
+    refusal = refusal_of(found) if isinstance(found, Workload) else keeper_refusal(found)
     if refusal is not None:
         run.fail(refusal.reason, refusal.message)
         return
-    if HELD_LABEL in workload.meta.labels or HOLD_ANNOTATION in workload.meta.annotations:
+    if HELD_LABEL in found.meta.labels or HOLD_ANNOTATION in found.meta.annotations:
         run.fail("WorkloadHeld", f"{called} carries a hold that is not this run's: look who holds it.")
         return
-    seen = workload.suspended if entry.kind == "CronJob" else workload.replicas
-    if seen != (entry.suspend if entry.kind == "CronJob" else entry.replicas):
+    if isinstance(found, Workload) and _count(found) != (entry.replicas, entry.suspend):
         run.fail("WorkloadChanged", f"{called} was scaled by someone else while the run was about to stop it.")
         return
-    if workload_switches(workload.meta) != entry.switches:
+    if switches_of(found) != entry.switches:
         text = (
             f"An annotation of {called} that pauses another controller was changed while the run was about to set it."
         )
@@ -297,42 +323,54 @@ def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
         until=ledger.deadline,
         replicas=entry.replicas,
         suspend=entry.suspend,
-        generation=workload.meta.generation,
+        generation=found.meta.generation,
         switches=entry.switches,
     )
     run.do(
         PatchWorkload(
-            workload_ref(workload),
-            workload.meta.resource_version,
+            holdable_ref(found),
+            found.meta.resource_version,
             labels={HELD_LABEL: run.meta.uid},
             annotations={HOLD_ANNOTATION: hold.text(), **switched_on(entry.switches)},
-            replicas=None if entry.kind == "CronJob" else 0,
-            suspend=True if entry.kind == "CronJob" else None,
+            replicas=None if entry.replicas is None else 0,
+            suspend=None if entry.suspend is None else True,
         )
     )
     run.look_again(1)
 
 
-def find_workload(run: Run[S], entry: LedgerEntry) -> Workload | None:
-    """The workload of the entry, as long as it is the same object."""
-    return next((w for w in run.world.workloads if w.kind == entry.kind and w.meta.uid == entry.uid), None)
+def _count(workload: Workload) -> tuple[int | None, bool | None]:
+    """What is put back: replicas, or suspend of a CronJob."""
+    return (None, workload.suspended) if workload.kind == "CronJob" else (workload.replicas or 0, None)
+
+
+def find_held(run: Run[S], entry: LedgerEntry) -> Holdable | None:
+    """The object of the entry, as long as it is the same one."""
+    everything: tuple[Holdable, ...] = (*run.world.workloads, *run.world.keepers)
+    return next((found for found in everything if found.kind == entry.kind and found.meta.uid == entry.uid), None)
 
 
 def _changed(run: Run[S], entry: LedgerEntry) -> str:
-    """How a held workload differs from what our patch left; "" if it does not."""
+    """How a held workload differs from what our patch left; "" if it does not. What somebody does to a keeper counts
+    only by what comes of it."""
+    if is_keeper(entry):
+        return ""
     called = f"{entry.kind} {entry.name}"
-    workload = find_workload(run, entry)
-    if workload is None:
+    found = find_held(run, entry)
+    if not isinstance(found, Workload):
         return f"{called} was deleted or replaced"
-    hold = read_hold(workload)
+    hold = read_hold(found)
     if hold is None or hold.run != run.meta.uid:
         return f"the hold on {called} was removed"
-    if not is_down(workload):
-        return f"{called} was started by {started_by(workload)}"
-    if workload.meta.generation != entry.generation_held:
+    if not is_down(found):
+        return f"{called} was started by {started_by(found)}"
+    if found.meta.generation != entry.generation_held:
         return f"{called} was edited"
     return ""
 
 
 def _names(ledger: QuiesceLedger) -> str:
-    return ", ".join(f"{entry.kind} {entry.name}" for entry in ledger.workloads) or "nothing uses the volumes"
+    return (
+        ", ".join(f"{entry.kind} {entry.name}" for entry in ledger.workloads if not is_keeper(entry))
+        or "nothing uses the volumes"
+    )

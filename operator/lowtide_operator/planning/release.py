@@ -14,11 +14,12 @@ from itertools import groupby
 from lowtide_operator.api.conditions import Truth
 from lowtide_operator.api.quiesce import HeldState, LedgerEntry, QuiesceLedger
 from lowtide_operator.planning.actions import PatchWorkload, Purpose
-from lowtide_operator.planning.hold import Hold, is_down, read_hold, read_note, workload_ref
+from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold, read_note
 from lowtide_operator.planning.jobs import end_jobs
+from lowtide_operator.planning.keepers import ORDER as KEEPERS
 from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, released_mark
 from lowtide_operator.planning.observed import Workload
-from lowtide_operator.planning.quiesce import find_workload
+from lowtide_operator.planning.quiesce import find_held
 from lowtide_operator.planning.run import Run, S
 from lowtide_operator.planning.switches import ON, overruled, switched_back
 
@@ -87,7 +88,7 @@ def settle(run: Run[S]) -> bool:
     waiting = [
         f"{entry.kind} {entry.name}"
         for entry in ledger.workloads
-        if entry.state is HeldState.RELEASED and not _ready(find_workload(run, entry))
+        if entry.state is HeldState.RELEASED and not _ready(find_held(run, entry))
     ]
     over = ledger.released_time + SETTLE_FOR
     if waiting and run.now < over:
@@ -106,44 +107,45 @@ def settle(run: Run[S]) -> bool:
 
 def clear_marks(run: Run[S]) -> None:
     """Remove this run's released marks: the run is terminal, and its end is written."""
-    for workload in run.world.workloads:
-        if workload.meta.controller is not None:
+    everything: tuple[Holdable, ...] = (*run.world.workloads, *run.world.keepers)
+    for found in everything:
+        if found.meta.controller is not None and isinstance(found, Workload):
             continue
-        if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
-            run.do(mark_removal(workload))
+        if found.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
+            run.do(mark_removal(found))
 
 
-def mark_removal(workload: Workload) -> PatchWorkload:
+def mark_removal(found: Holdable) -> PatchWorkload:
     """The patch that removes a released mark, and a hold that was copied along with it: its run is over.
 
     `kubectl rollout undo` brings them back from an old ReplicaSet, and with them the switches that were on then.
     """
-    copied = HOLD_ANNOTATION in workload.meta.annotations and HELD_LABEL not in workload.meta.labels
-    note = read_note(workload) if copied else None
+    copied = HOLD_ANNOTATION in found.meta.annotations and HELD_LABEL not in found.meta.labels
+    note = read_note(found) if copied else None
     return PatchWorkload(
-        workload_ref(workload),
-        workload.meta.resource_version,
+        holdable_ref(found),
+        found.meta.resource_version,
         annotations={
             RELEASED_ANNOTATION: None,
             **({HOLD_ANNOTATION: None} if copied else {}),
-            **(switched_back(workload.meta, note.switches) if note is not None else {}),
+            **(switched_back(found.meta, note.switches) if note is not None else {}),
         },
         release=True,
     )
 
 
-def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkload:
+def release_patch(found: Holdable, hold: Hold, *, mark: bool) -> PatchWorkload:
     """The patch that ends `hold`: the count goes back only where the workload is still down, and each switch only
     where it still is as we left it."""
-    down = is_down(workload)
+    down = is_down(found)
     return PatchWorkload(
-        workload_ref(workload),
-        workload.meta.resource_version,
+        holdable_ref(found),
+        found.meta.resource_version,
         labels={HELD_LABEL: None},
         annotations={
             HOLD_ANNOTATION: None,
             RELEASED_ANNOTATION: released_mark(hold.run, hold.attempt) if mark else None,
-            **switched_back(workload.meta, hold.switches),
+            **switched_back(found.meta, hold.switches),
         },
         replicas=hold.replicas if down and hold.replicas else None,
         suspend=False if down and hold.suspend is False else None,
@@ -152,10 +154,13 @@ def release_patch(workload: Workload, hold: Hold, *, mark: bool) -> PatchWorkloa
 
 
 def _put_back_in_turn(run: Run[S], ledger: QuiesceLedger, *, at_once: bool) -> tuple[LedgerEntry, ...]:
-    """Put back those of the highest order, and of the next once they run; the entries as they are seen now."""
+    """Put back those of the highest order, and of the next once they run; keepers once every count is back, ready or
+    not. The entries as they are seen now."""
     seen: list[LedgerEntry] = []
     turn = True
-    for _, group in groupby(reversed(ledger.workloads), key=lambda entry: entry.order):
+    for order, group in groupby(reversed(ledger.workloads), key=lambda entry: entry.order):
+        if order == KEEPERS:
+            turn = all(entry.state is not HeldState.HELD for entry in seen)
         now = [_put_back(run, entry, turn=turn) for entry in group]
         turn = turn and (at_once or all(_is_up(run, entry) for entry in now))
         seen += now
@@ -167,40 +172,40 @@ def _is_up(run: Run[S], entry: LedgerEntry) -> bool:
     if entry.state is not HeldState.RELEASED:
         return entry.state is not HeldState.HELD
     late = entry.released_at is not None and run.now >= entry.released_at + NEXT_AFTER
-    return late or _ready(find_workload(run, entry))
+    return late or _ready(find_held(run, entry))
 
 
 def _put_back(run: Run[S], entry: LedgerEntry, *, turn: bool) -> LedgerEntry:
     """Patch the entry's workload where it is still ours and its turn; the entry as it is seen now (HELD while it is
     down)."""
-    workload = find_workload(run, entry)
-    if workload is None:
+    found = find_held(run, entry)
+    if found is None:
         return entry.model_copy(update={"state": HeldState.GONE})
-    hold = read_hold(workload)
+    hold = read_hold(found)
     if hold is not None and hold.run == run.meta.uid:
         if turn:
-            run.do(release_patch(workload, hold, mark=True))
-        return entry.model_copy(update={"state": HeldState.HELD, "message": _left(workload, hold)})
-    if workload.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
+            run.do(release_patch(found, hold, mark=True))
+        return entry.model_copy(update={"state": HeldState.HELD, "message": _left(found, hold)})
+    if found.meta.annotations.get(RELEASED_ANNOTATION, "").startswith(f"{run.meta.uid}."):
         if entry.state is HeldState.RELEASED:
             return entry
         return entry.model_copy(update={"state": HeldState.RELEASED, "released_at": run.now})
     if entry.state is HeldState.HELD:
         text = "Someone else removed the hold; it is left as it is."
-        still = [s.annotation for s in entry.switches if s.annotation not in overruled(workload.meta, entry.switches)]
+        still = [s.annotation for s in entry.switches if s.annotation not in overruled(found.meta, entry.switches)]
         if still:
             text += f" {', '.join(f'{name} is still {ON[name]}' for name in still)}: nobody but you takes that away."
         return entry.model_copy(update={"state": HeldState.OVERRIDDEN, "message": text})
     return entry
 
 
-def _left(workload: Workload, hold: Hold) -> str:
+def _left(found: Holdable, hold: Hold) -> str:
     """What to say of switches that somebody changed meanwhile."""
-    changed = overruled(workload.meta, hold.switches)
+    changed = overruled(found.meta, hold.switches)
     return f"Left as someone else set it meanwhile: {', '.join(changed)}." if changed else ""
 
 
-def _ready(workload: Workload | None) -> bool:
-    if workload is None or workload.replicas is None:
+def _ready(found: Holdable | None) -> bool:
+    if not isinstance(found, Workload) or found.replicas is None:
         return True
-    return workload.ready >= workload.replicas and workload.observed_generation >= workload.meta.generation
+    return found.ready >= found.replicas and found.observed_generation >= found.meta.generation

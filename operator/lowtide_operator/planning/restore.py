@@ -31,7 +31,7 @@ from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import ObservedRestore
 from lowtide_operator.planning.orphans import release_command
-from lowtide_operator.planning.quiesce import find_workload, past_deadline, prepare, quiesce, watch
+from lowtide_operator.planning.quiesce import find_held, past_deadline, prepare, quiesce, watch
 from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
@@ -294,10 +294,10 @@ def _stuck(run: Restoring, why: str) -> bool:
     ledger = run.status.quiesce
     commands = []
     for entry in ledger.workloads if ledger is not None and ledger.released_time is None else ():
-        workload = find_workload(run, entry)
-        hold = read_hold(workload) if workload is not None else None
-        if workload is not None and hold is not None and hold.run == run.meta.uid:
-            commands.append(release_command(workload, hold))
+        found = find_held(run, entry)
+        hold = read_hold(found) if found is not None else None
+        if found is not None and hold is not None and hold.run == run.meta.uid:
+            commands.append(release_command(found, hold))
     if not commands:
         return True
     text = (

@@ -39,7 +39,7 @@ def _advice(workload: Workload) -> str:
         called = f"Application {application}" if application else "an Application"
         return f"Argo CD, {called}: let its ignoreDifferences cover /spec/replicas, with RespectIgnoreDifferences=true"
     if writer.startswith("keda"):
-        return "KEDA: pause its ScaledObject for the time of the run"
+        return "KEDA: look who takes autoscaling.keda.sh/paused off its ScaledObject, which pauses it for the run"
     return ""
 
 

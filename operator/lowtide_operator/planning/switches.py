@@ -6,6 +6,8 @@ only where it still is as we left it. Whoever has it on already is left alone.
     Flux, Kustomization   fluxcd/pkg ssa, ExclusionSelector: `disabled` on the workload in the cluster, in any case of
                           its letters, leaves it out of apply and prune
     Flux, HelmRelease     fluxcd.io, Helm releases, drift detection: the same, for drift detection alone
+    KEDA                  keda.sh, pausing autoscaling: `paused: "true"` on the ScaledObject keeps the present count.
+                          `paused-replicas` is stronger, and scales to its own count: one that is there goes meanwhile
 """
 
 from __future__ import annotations
@@ -15,15 +17,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from lowtide_operator.api.quiesce import Switch
-from lowtide_operator.planning.observed import Meta
+from lowtide_operator.planning.observed import Keeper, Meta, Workload
 
 FLUX_KUSTOMIZATION = "kustomize.toolkit.fluxcd.io"
 FLUX_RELEASE = "helm.toolkit.fluxcd.io"
 FLUX_RECONCILE = f"{FLUX_KUSTOMIZATION}/reconcile"
 FLUX_DRIFT = f"{FLUX_RELEASE}/driftDetection"
+KEDA_PAUSED = "autoscaling.keda.sh/paused"
+KEDA_PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 
-ON: Mapping[str, str | None] = MappingProxyType({FLUX_RECONCILE: "disabled", FLUX_DRIFT: "disabled"})
-"""By the switch's annotation: its value while the run has it on."""
+ON: Mapping[str, str | None] = MappingProxyType(
+    {FLUX_RECONCILE: "disabled", FLUX_DRIFT: "disabled", KEDA_PAUSED: "true", KEDA_PAUSED_REPLICAS: None}
+)
+"""By the switch's annotation: its value while the run has it on, None where it is not there then."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/:-]*")
 
@@ -41,6 +47,17 @@ def workload_switches(meta: Meta) -> tuple[Switch, ...]:
         if named and (value or "").lower() != ON[annotation]:
             found.append(Switch(annotation=annotation, value=value))
     return tuple(found)
+
+
+def switches_of(found: Workload | Keeper) -> tuple[Switch, ...]:
+    """What is to be put on at this object, as for workload_switches: Flux may have a ScaledObject as well."""
+    if isinstance(found, Workload):
+        return workload_switches(found.meta)
+    notes = found.meta.annotations
+    on = () if notes.get(KEDA_PAUSED) == ON[KEDA_PAUSED] else (KEDA_PAUSED,)
+    count = (KEDA_PAUSED_REPLICAS,) if KEDA_PAUSED_REPLICAS in notes else ()
+    keda = tuple(Switch(annotation=name, value=notes.get(name)) for name in (*on, *count))
+    return (*workload_switches(found.meta), *keda) if keda else ()
 
 
 def unreadable(switches: tuple[Switch, ...]) -> str:

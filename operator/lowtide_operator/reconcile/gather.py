@@ -118,6 +118,7 @@ class Gatherer:
             self._each(kinds.NODE, mounting - {""}),
             self._progress(namespace, [pod for pod in seen if pod.meta.labels.get(naming.RUN_LABEL) == run]),
         )
+        scaled = await list_if_served(self._cluster, kinds.SCALED_OBJECT, namespace)
         drivers = await self._each(kinds.CSI_DRIVER, {_driver(body) for body in volumes} - {""})
         by_name = {body["metadata"]["name"]: body for body in drivers}
         parsed_volumes = tuple(parse.volume(body, by_name.get(_driver(body))) for body in volumes)
@@ -132,6 +133,7 @@ class Gatherer:
             and (place["metadata"].get("annotations") or {}).get(PRIVILEGED_ANNOTATION) == "true",
             pods=tuple(replace(pod, progress=progress.get(pod.meta.name)) for pod in seen),
             workloads=tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind]),
+            keepers=tuple(parse.scaled_object(body) for body in scaled or ()),
             claims=tuple(parse.claim(body) for body in claims),
             volumes=parsed_volumes,
             attachments=tuple(
@@ -179,12 +181,15 @@ class Gatherer:
         return replace(claim, trouble=parse.trouble(events))
 
     async def _orphans(self, namespace: str) -> Gathered:
-        lists = await self._lists(namespace, *HOLDABLE)  # before the runs: a run is older than its holds
+        # Keepers, then workloads, then runs: a run is older than its holds, and a keeper's is the last that ends.
+        scaled = await list_if_served(self._cluster, kinds.SCALED_OBJECT, namespace)
+        lists = await self._lists(namespace, *HOLDABLE)
         lists |= await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE)
         taken = await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, namespace, naming.COPY_LABEL)
         observed = ObservedOrphans(
             namespace=namespace,
             workloads=tuple(parse.workload(body) for kind in HOLDABLE for body in lists[kind] if is_marked(body)),
+            keepers=tuple(parse.scaled_object(body) for body in scaled or () if is_marked(body)),
             pods=tuple(parse.pod(body) for body in lists[kinds.POD]),
             claims=tuple(parse.claim(body) for body in lists[kinds.CLAIM]),
             snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
@@ -269,7 +274,7 @@ def _capture_of(world: World, run: SnapshotObject) -> Capture | None:
 
 
 def is_marked(body: Manifest) -> bool:
-    """Whether a workload carries a hold of ours, or the mark of a release."""
+    """Whether an object carries a hold of ours, or the mark of a release."""
     return _label(body, naming.HELD_LABEL) is not None or naming.RELEASED_ANNOTATION in (
         body["metadata"].get("annotations") or {}
     )

@@ -22,6 +22,7 @@ from lowtide_operator.planning.observed import (
     Claim,
     Container,
     Identity,
+    Keeper,
     Meta,
     MoverJobSeen,
     MoverProgress,
@@ -135,6 +136,18 @@ def workload(body: Manifest) -> Workload:
         finished=kind == "Job" and any(_is_true(status, name) for name in ("Complete", "Failed")),
         started=_time(status.get("startTime")),
         writer=_writer(body, "f:suspend" if kind in ("Job", "CronJob") else "f:replicas"),
+    )
+
+
+def scaled_object(body: Manifest) -> Keeper:
+    """A ScaledObject of KEDA, which takes a target without a kind for a Deployment."""
+    target = (body.get("spec") or {}).get("scaleTargetRef") or {}
+    return Keeper(
+        api_version=body["apiVersion"],
+        kind=body["kind"],
+        meta=meta(body),
+        targets=frozenset({(target.get("kind") or "Deployment", target.get("name", ""))}),
+        paused=_is_true(body.get("status") or {}, "Paused"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Controllers that put a count back again and again, as Flux does, unless their own switch is on."""
+"""Controllers that put a count back again and again, as Flux and KEDA do, unless their own switch is on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from tests.integration.operator_world.api import Api, ApiError, Object
 
@@ -69,3 +70,37 @@ class Rival:
                 self.apply()
             except (OSError, ApiError):
                 continue
+
+
+def scaled_object(namespace: str, name: str, target: str, annotations: dict[str, str] | None = None) -> Object:
+    """A ScaledObject for a Deployment."""
+    triggers = [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}}]
+    return {
+        "metadata": {"name": name, "namespace": namespace, "annotations": annotations or {}},
+        "spec": {"scaleTargetRef": {"name": target}, "triggers": triggers},
+    }
+
+
+class PlayedKeda(Rival):
+    """KEDA, for one ScaledObject `<name>-scaler` and its Deployment `name`: says in the status whether it is paused, as
+    the real one does, and scales while it is not. While it is `deaf` it sees nothing, and does nothing."""
+
+    def __init__(self, api: Api, namespace: str, name: str, replicas: int) -> None:
+        self._scaled = f"{name}-scaler"
+        self._space = namespace
+        self.deaf = False
+        super().__init__(
+            api, kinds.DEPLOYMENT, namespace, name, replicas, manager="keda", is_paused=lambda workload: self._look()
+        )
+
+    def _look(self) -> bool:
+        body = None if self.deaf else self._api.get(kinds.SCALED_OBJECT, self._space, self._scaled)
+        if body is None:
+            return True
+        notes = body["metadata"].get("annotations") or {}
+        paused = notes.get("autoscaling.keda.sh/paused") == "true" or "autoscaling.keda.sh/paused-replicas" in notes
+        said = [{"type": "Paused", "status": str(paused), "reason": "Played", "message": "played"}]
+        if (body.get("status") or {}).get("conditions") != said:
+            status = {"status": {"conditions": said}}
+            self._api.patch(kinds.SCALED_OBJECT, self._space, self._scaled, status, "status")
+        return paused

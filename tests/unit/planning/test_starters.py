@@ -49,7 +49,12 @@ TRACKED = {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:web/db"}
             "the field manager argocd-controller (Argo CD, an Application: let its ignoreDifferences cover "
             "/spec/replicas, with RespectIgnoreDifferences=true)",
         ),
-        ("keda", {}, "the field manager keda (KEDA: pause its ScaledObject for the time of the run)"),
+        (
+            "keda",
+            {},
+            "the field manager keda (KEDA: look who takes autoscaling.keda.sh/paused off its ScaledObject, "
+            "which pauses it for the run)",
+        ),
     ],
 )
 def test_who_it_was_and_what_to_do(writer: str, meta: dict[str, Any], words: str) -> None:

@@ -1,0 +1,20 @@
+"""The definitions of other tools' kinds, from the Go modules of those tools, for tests that need the kinds only."""
+
+from __future__ import annotations
+
+from tests import programs
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.waiting import wait_for
+
+
+def define_scaled_objects(kubectl: Kubectl) -> None:
+    """KEDA's ScaledObject."""
+    keda = programs.module_source("keda", "github.com/kedacore/keda/v2")
+    _define(kubectl, "scaledobjects.keda.sh", str(keda / "config" / "crd" / "bases" / "keda.sh_scaledobjects.yaml"))
+
+
+def _define(kubectl: Kubectl, name: str, path: str) -> None:
+    """Apply one definition, and wait until the API server serves the kind."""
+    kubectl("apply", "--server-side", "-f", path)
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{name}")
+    wait_for(f"the API server serves {name}", lambda: kubectl.run("get", name).returncode == 0, within=60, every=0.2)
