@@ -78,7 +78,7 @@ async def _work(
     installation = Installation(image=settings.mover_image, cluster_uid=uid, pull_policy=settings.mover_pull_policy)
     queue: WorkQueue[Key] = WorkQueue()
     pods = ReleasePods(settings.namespace, settings.release_account, settings.release_pod)
-    gatherer = Gatherer(cluster, uid, settings.namespace)
+    gatherer = Gatherer(cluster, uid, settings.namespace, streams_allowed=settings.allow_streams)
     leases = NamespaceLeases(cluster, settings.installation, settings.hold)
     applier = Applier(
         cluster, lambda job: mover_job(job, installation), lambda job: release_job(job, installation, pods)

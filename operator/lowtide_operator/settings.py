@@ -43,6 +43,8 @@ class Settings:
     release_pod: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a release pod's spec, as JSON: any of nodeSelector, tolerations, affinity, priorityClassName (default:
     none)."""
+    allow_streams: bool = False
+    """Whether BackupPolicies may name images whose commands write streams: `true` or `false` (default: false)."""
     workers: int = 4
     """How many objects are worked on at the same time."""
     resync: float = 300.0
@@ -95,6 +97,7 @@ def from_environment(environment: Mapping[str, str], namespace_file: Path = NAME
         mover_pull_policy=reader.one_of("MOVER_PULL_POLICY", ("", "Always", "IfNotPresent", "Never")),
         release_account=reader.text("RELEASE_ACCOUNT") or Settings.release_account,
         release_pod=reader.fields("RELEASE_POD", ("nodeSelector", "tolerations", "affinity", "priorityClassName")),
+        allow_streams=reader.one_of("ALLOW_STREAMS", ("false", "true")) == "true",
         workers=reader.number("WORKERS", Settings.workers, int, least=1),
         resync=reader.number("RESYNC", Settings.resync, float, least=5),
         inactivity=reader.number("INACTIVITY", Settings.inactivity, float, least=5),

@@ -176,6 +176,11 @@ def test_movers_run_the_operators_image(render: Render) -> None:
         assert container["image"] == environment(rendered)["LOWTIDE_MOVER_IMAGE"] == image
 
 
+def test_images_that_policies_name_run_only_where_the_chart_says_so(render: Render) -> None:
+    assert environment(render())["LOWTIDE_ALLOW_STREAMS"] == "false"
+    assert environment(render("streams.allow=true"))["LOWTIDE_ALLOW_STREAMS"] == "true"
+
+
 def test_a_service_monitor_comes_with_its_service(render: Render) -> None:
     rendered = render("metrics.serviceMonitor.enabled=true", "metrics.service.enabled=false")
     monitor, service = only(rendered, "ServiceMonitor"), only(rendered, "Service")

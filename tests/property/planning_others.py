@@ -66,12 +66,14 @@ class Fate:
     """What becomes of a mover: how it ends, and whether anyone hears of it.
 
     end: ok, partial, failed, empty, oom, vanish (its pod and Job's result are lost), hang, pending (it never starts).
-    stores: whether it stored its snapshot before it ended.
+    stores: whether it stored its snapshot before it ended. said: what the command of a stream wrote to its standard
+    error, where it failed.
     """
 
     end: str = "ok"
     stores: bool = True
     reason: str = "StorageFailed"
+    said: str = ""
 
 
 class Others:
@@ -283,10 +285,19 @@ class Others:
             finished=self.now,
         )
         good = result.outcome is Outcome.OK
+        containers = (container, self._writer(fate)) if mover.job.stream is not None else (container,)
         self.pods[pod.meta.uid] = replace(
-            pod, phase="Succeeded" if good else "Failed", containers=(container,), meta=self.touched(pod.meta)
+            pod, phase="Succeeded" if good else "Failed", containers=containers, meta=self.touched(pod.meta)
         )
         self.jobs[job.meta.uid] = replace(job, complete=good, failed=not good, meta=self.touched(job.meta))
+
+    def _writer(self, fate: Fate) -> Container:
+        """The container of a stream's command; a mover that failed for reasons of its own left it waiting."""
+        if fate.reason == "StreamFailed" and fate.end == "failed":
+            return Container("writer", terminated="Error", exit_code=1, message=fate.said, finished=self.now)
+        if fate.end != "ok":
+            return Container("writer", terminated="Error", exit_code=143, finished=self.now)
+        return Container("writer", terminated="Completed", exit_code=0, finished=self.now)
 
     def _result(self, mover: Mover, fate: Fate) -> Result:
         job = mover.job
@@ -300,7 +311,7 @@ class Others:
         ids: list[str] = []
         failed = outcome is Outcome.FAILED
         match job.purpose:
-            case act.Purpose.BACKUP:
+            case act.Purpose.BACKUP | act.Purpose.STREAM:
                 if fate.stores:
                     ids = [self._store(job, partial=fate.end == "partial", torn=mover.torn)]
             case act.Purpose.LOOKUP:

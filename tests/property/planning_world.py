@@ -91,6 +91,7 @@ class Cluster(Others):
         self.wanted: dict[Uid, int] = {}
         self.repository_id = REPOSITORY
         self.namespace_terminating = False
+        self.streams_allowed = True
         self.stuck: set[Uid] = set()
         self.release_jobs: dict[Uid, MoverJobSeen] = {}
         self.release_pods: dict[Uid, Pod] = {}
@@ -193,6 +194,7 @@ class Cluster(Others):
             namespace=SPACE,
             cluster="cluster-1",
             namespace_terminating=self.namespace_terminating,
+            streams_allowed=self.streams_allowed,
             pods=tuple(self.pods.values()),
             workloads=tuple(self.workloads.values()),
             keepers=tuple(self.keepers.values()),
@@ -411,6 +413,10 @@ class Cluster(Others):
                 )
                 if same and (uid in self.pods or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for volume {job.claim}: {mover.job.name} and {job.name}")
+        if job.stream is not None:
+            for uid, mover in self.movers.items():
+                if mover.job.stream == job.stream and (uid in self.pods or mover.job_uid in self.jobs):
+                    raise AssertionError(f"two Jobs for stream {job.stream.name}: {mover.job.name} and {job.name}")
         seen = MoverJobSeen(self.meta(job.name, labels=dict(job.labels)), started=self.now)
         self.jobs[seen.meta.uid] = seen
         self.movers[seen.meta.uid] = Mover(job, seen.meta.uid)

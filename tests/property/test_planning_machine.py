@@ -86,7 +86,8 @@ class Histories(RuleBasedStateMachine):
         if claim_repository:
             shared["repository"] = {"secretName": "repo", "claimName": "repository"}
         cluster.add_policy("db", volumes={"claims": ["data", "files"]}, **shared)
-        self.files = cluster.add_policy("files", volumes={"claims": ["files"]}, **shared)
+        dump = {"name": "shop.sql", "container": {"image": "postgres:16", "command": ["pg_dump", "shop"]}}
+        self.files = cluster.add_policy("files", volumes={"claims": ["files"]}, streams=[dump], **shared)
         cluster.step()
         if story != "backup":
             cluster.add_snapshot("zero")
@@ -322,7 +323,8 @@ class Histories(RuleBasedStateMachine):
                 continue
             assert status.resolved is not None
             assert [volume.claim for volume in status.volumes] == [volume.claim for volume in status.resolved.volumes]
-            members = [volume.snapshot_id for volume in status.volumes]
+            assert [s.name for s in status.streams] == [s.name for s in status.resolved.streams]
+            members = [*(v.snapshot_id for v in status.volumes), *(s.snapshot_id for s in status.streams)]
             assert status.verdict_snapshot_id is not None
             assert sorted(self.cluster.repository[status.verdict_snapshot_id].members) == sorted(filter(None, members))
             for volume in status.volumes:
@@ -333,6 +335,10 @@ class Histories(RuleBasedStateMachine):
                 mine = {f"lowtide:run={snapshot.meta.uid}", f"lowtide:claim={volume.claim}"}
                 found = [known for known in self.cluster.repository.values() if mine <= set(known.tags)]
                 assert found == [stored], "what a lost mover stored is adopted, not stored again"
+            for stream in status.streams:
+                mine = {f"lowtide:run={snapshot.meta.uid}", f"lowtide:stream={stream.name}"}
+                found = [known.id for known in self.cluster.repository.values() if mine <= set(known.tags)]
+                assert found == [stream.snapshot_id], "what a lost mover stored is adopted, not stored again"
             assert not status.failure
             assert find(status.conditions, "Stalled") is None
 

@@ -20,7 +20,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
             (row,) = [
                 line for line in PAGE.splitlines() if line.startswith("|") and f"`{PREFIX}{field.name.upper()}`" in line
             ]
-            assert f"{field.default:g}" in row
+            default = field.default
+            assert (str(default).lower() if isinstance(default, bool) else f"{default:g}") in row
 
 
 def test_every_metric_is_documented() -> None:

@@ -20,6 +20,11 @@ def test_the_least_that_is_needed() -> None:
     assert settings.heartbeat_namespace == "lowtide"
 
 
+@pytest.mark.parametrize(("said", "allowed"), [("", False), ("false", False), ("true", True)])
+def test_streams_are_off_unless_they_are_allowed(said: str, allowed: bool) -> None:
+    assert from_environment({**LEAST, "LOWTIDE_ALLOW_STREAMS": said}, NOWHERE).allow_streams is allowed
+
+
 def test_the_namespace_of_the_service_account_is_the_default(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("backup\n")
     settings = from_environment({"LOWTIDE_MOVER_IMAGE": "lowtide:1"}, tmp_path / "namespace")

@@ -82,7 +82,7 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
     """Store files and folders, or a stream, as a new snapshot.
 
     What is stored already is not stored again. Tags that start with lowtide: are set by --cluster, --namespace,
-    --policy, --run and --claim only.
+    --policy, --run, --claim and --stream only.
     """  # fmt: skip
     session = Session.of(ctx, "backup")
     request = _request(session, given)

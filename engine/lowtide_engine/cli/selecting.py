@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from lowtide_engine.repository import Snapshot, SnapshotFilter
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-OWNER_KEYS = ("cluster", "namespace", "policy", "run", "claim")
+OWNER_KEYS = ("cluster", "namespace", "policy", "run", "claim", "stream")
 _OWNER_HELP = {
     "cluster": "The cluster's uid",
     "namespace": "The namespace",
     "policy": "The BackupPolicy's name",
     "run": "The run's uid",
     "claim": "The claim's name",
+    "stream": "The stream's name",
 }
 
 
 def owner_options(function: _F) -> _F:
-    """--cluster, --namespace, --policy, --run, --claim: the tags lowtide:cluster=… and so on."""
+    """--cluster, --namespace, --policy, --run, --claim, --stream: the tags lowtide:cluster=… and so on."""
     for key in reversed(OWNER_KEYS):
         function = click.option(
             f"--{key}", metavar="NAME", default="", help=f"{_OWNER_HELP[key]}, kept as the tag lowtide:{key}=NAME."

@@ -70,7 +70,7 @@ def refuse_reserved(tags: list[str], *, option: str = "--tag") -> list[str]:
         if tag.startswith(RESERVED_TAG_PREFIX):
             raise click.BadParameter(
                 f"the tag {tag!r} is refused: tags that start with {RESERVED_TAG_PREFIX!r} say whose a snapshot is; "
-                "use --cluster, --namespace, --policy, --run and --claim for them, or another tag",
+                "use --cluster, --namespace, --policy, --run, --claim and --stream for them, or another tag",
                 param_hint=f"'{option}'",
             )
     return tags

@@ -21,7 +21,7 @@ class Privilege(StrEnum):
 
 
 class Resources(Model):
-    """Resources of the mover's container, as in a pod."""
+    """Resources of a container, as in a pod."""
 
     requests: Annotated[Mapping[Annotated[str, Field(max_length=253)], Quantity], Field(max_length=8)] = Field(
         default_factory=dict

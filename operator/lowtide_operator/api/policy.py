@@ -14,9 +14,11 @@ from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.api.quiesce import Quiesce
 from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.stream import Stream
 from lowtide_operator.api.values import Duration, LabelKey, LabelValue, Name, Schedule, Timestamp, TimeZone
 
 CONDITIONS = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
 class SelectorOperator(StrEnum):
@@ -155,10 +157,25 @@ class BackupPolicySpec(Model):
 
     rules = (
         Rule(
-            "!has(self.repository.claimName) || !has(self.volumes.claims)"
+            "has(self.volumes) || (has(self.streams) && self.streams.size() > 0)",
+            "say what is backed up: volumes, streams or both",
+            lambda self: self.volumes is not None or bool(self.streams),
+        ),
+        Rule(
+            "has(self.volumes) == has(self.capture)",
+            "capture says how the state of the volumes is held fast: it goes with volumes",
+            lambda self: (self.volumes is None) == (self.capture is None),
+        ),
+        Rule(
+            "has(self.volumes) || !has(self.quiesce.workloads) || self.quiesce.workloads.size() == 0",
+            "quiesce.workloads goes with volumes: streams are taken while everything runs",
+            lambda self: self.volumes is not None or not self.quiesce.workloads,
+        ),
+        Rule(
+            "!has(self.repository.claimName) || !has(self.volumes) || !has(self.volumes.claims)"
             " || !(self.repository.claimName in self.volumes.claims)",
             "a repository can't be backed up into itself: its claim is among volumes.claims",
-            lambda self: self.repository.claim_name not in (self.volumes.claims or ()),
+            lambda self: self.volumes is None or self.repository.claim_name not in (self.volumes.claims or ()),
         ),
     )
 
@@ -179,10 +196,14 @@ class BackupPolicySpec(Model):
     concurrency: Concurrency = Concurrency.FORBID
     """Forbid: one run at a time. A slot that comes up while a run of this policy is unfinished waits for it, within
     startingDeadline."""
-    volumes: Volumes
+    volumes: Volumes | None = None
     """The claims that are backed up as one group."""
-    capture: Capture
-    """How the state of the volumes is held fast."""
+    capture: Capture | None = None
+    """How the state of the volumes is held fast; required with volumes."""
+    streams: Annotated[tuple[Stream, ...], Field(max_length=16, json_schema_extra=BY_NAME)] = ()
+    """What commands write, such as the dump of a database: each becomes a file of the Snapshot. They run before
+    anything is stopped, since a dump needs its server: a stream is a little older than the volumes, and where one fails
+    or is cut, nothing is stopped and the run fails. Off unless the chart allows it (streams.allow)."""
     quiesce: Quiesce = Field(default_factory=Quiesce)
     """How the workloads that use the volumes are stopped."""
     snapshot_deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN

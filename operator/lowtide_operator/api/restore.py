@@ -11,10 +11,10 @@ from lowtide_operator.api.conditions import Condition
 from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
 from lowtide_operator.api.mover import CopiedTolerations, Mover, MoverSecurityContext
-from lowtide_operator.api.policy import CONDITIONS
+from lowtide_operator.api.policy import BY_NAME, CONDITIONS
 from lowtide_operator.api.quiesce import ArmedRelease, Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
-from lowtide_operator.api.snapshot import BY_CLAIM, BY_NAME, VolumeStatus
+from lowtide_operator.api.snapshot import BY_CLAIM, VolumeStatus
 from lowtide_operator.api.values import (
     AbsolutePath,
     Elapsed,

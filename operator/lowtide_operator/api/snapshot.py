@@ -11,12 +11,12 @@ from lowtide_operator.api.conditions import Condition
 from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
 from lowtide_operator.api.mover import CopiedTolerations, Mover, MoverSecurityContext
-from lowtide_operator.api.policy import CONDITIONS, Capture, DeletionPolicy
+from lowtide_operator.api.policy import BY_NAME, CONDITIONS, Capture, DeletionPolicy
 from lowtide_operator.api.quiesce import ArmedRelease, Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.stream import Stream
 from lowtide_operator.api.values import Elapsed, PolicyName, Tag, Timestamp
 
-BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 BY_CLAIM = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["claim"]}
 
 
@@ -104,9 +104,11 @@ class Resolved(Model):
     volumes: Annotated[tuple[ResolvedVolume, ...], Field(json_schema_extra=BY_CLAIM)] = ()
     """The claims of the group."""
     capture: Capture
-    """How their state is held fast."""
+    """How their state is held fast; method Direct where there are only streams."""
+    streams: Annotated[tuple[Stream, ...], Field(json_schema_extra=BY_NAME)] = ()
+    """The streams of the group."""
     quiesce: Quiesce
-    """How workloads are stopped."""
+    """How workloads are stopped; strategy None where there are only streams."""
     mover: Mover
     """How movers run."""
 
@@ -166,6 +168,31 @@ class VolumeStatus(Model):
     """How far the mover is, while it runs."""
 
 
+class StreamStatus(Model):
+    """What came of one stream."""
+
+    name: str
+    """The file's name: it is /streams/<name> in the snapshot."""
+    outcome: VolumeOutcome | None = None
+    """Stored or Failed; absent until a mover has ended."""
+    reason: str | None = None
+    """Why, as one CamelCase word."""
+    message: str | None = None
+    """Why, as a sentence for a person."""
+    attempt: int = 1
+    """The attempt that this is about."""
+    snapshot_id: str | None = None
+    """The id of the snapshot in the repository."""
+    bytes: int | None = None
+    """How much the command wrote."""
+    added_bytes: int | None = None
+    """What had to be stored anew, as it lies in the repository."""
+    seconds: int | None = None
+    """How long the mover took."""
+    progress: Progress | None = None
+    """How far the mover is, while it runs."""
+
+
 class CopyRecord(Model):
     """The copy of one volume: a VolumeSnapshot and the claim that is made from it, or a clone. Both have its name."""
 
@@ -208,7 +235,7 @@ class SnapshotStatus(Model):
     """When it ended, for good or ill."""
     captured_time: Timestamp | None = None
     """The moment whose state was captured: when all pods were gone, or where nothing is stopped, when the first copy
-    was asked for or the first mover started."""
+    was asked for or the first mover of a volume started; where there are only streams, when the first was begun."""
     downtime: Elapsed | None = None
     """How long workloads were down: from the first change until all were ready again."""
     upload: Elapsed | None = None
@@ -217,8 +244,10 @@ class SnapshotStatus(Model):
     """The copies that were made of the volumes; they are deleted once they are stored."""
     volumes: Annotated[tuple[VolumeStatus, ...], Field(json_schema_extra=BY_CLAIM)] = ()
     """What came of each volume."""
+    streams: Annotated[tuple[StreamStatus, ...], Field(json_schema_extra=BY_NAME)] = ()
+    """What came of each stream."""
     files: int | None = None
-    """Files of all volumes."""
+    """Files of all volumes and streams."""
     bytes: int | None = None
     """Their size."""
     added_bytes: int | None = None

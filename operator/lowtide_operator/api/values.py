@@ -194,6 +194,12 @@ Tag = _text(
     longest=100,
 )
 
+StreamName = _text(
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+    "must be the name of a file: letters, digits, '-', '_' and '.'",
+    longest=63,
+)
+
 SnapshotId = _text(r"^[0-9a-f]{8,64}$", "must be a snapshot's id: 8 to 64 hexadecimal digits", longest=64)
 
 AbsolutePath = _text(r"^/.*$", "must be an absolute path, on one line", longest=4096)

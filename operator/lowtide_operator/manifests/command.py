@@ -14,6 +14,12 @@ from lowtide_operator.planning.naming import TAG_PREFIX
 PROGRAM = "lowtide"
 VOLUMES = "/volumes"
 
+STREAMS = "/streams"
+"""The folder of snapshots in which streams are files."""
+
+HANDOVER = "/handover"
+"""Where the mover of a stream and the container of its command meet."""
+
 OF_THE_FILE_SYSTEM = "lost+found"
 """What ext4 keeps at the root of a volume for itself: a mover that is not root can neither read nor restore it, and no
 application's data is in it."""
@@ -25,6 +31,7 @@ again."""
 
 _COMMANDS = {
     Purpose.PREFLIGHT: "preflight",
+    Purpose.STREAM: "backup",
     Purpose.BACKUP: "backup",
     Purpose.LOOKUP: "snapshots",
     Purpose.VERDICT: "verdict",
@@ -61,6 +68,8 @@ def _by_purpose(job: MoverJob) -> list[str]:
     match job.purpose:
         case Purpose.PREFLIGHT:
             return _preflight(job)
+        case Purpose.STREAM:
+            return _stream(job)
         case Purpose.BACKUP:
             words = [mount_path(job.claim), *_option("--host", job.host), *_tags(job.tags)]
             words += ["--exclude", f"{mount_path(job.claim)}/{OF_THE_FILE_SYSTEM}"]
@@ -84,6 +93,13 @@ def _preflight(job: MoverJob) -> list[str]:
     for key, option in (("host", "--host"), ("path", "--path"), ("tag", "--tag"), ("asOf", "--as-of")):
         words += _option(option, job.select.get(key, ""))
     return words
+
+
+def _stream(job: MoverJob) -> list[str]:
+    if job.stream is None:
+        raise ValueError(f"the Job {job.name} does not say which stream it stores")
+    words = ["--stdin-handover", HANDOVER, "--stdin-filename", f"{STREAMS}/{job.stream.name}"]
+    return [*words, *_option("--host", job.host), *_tags(job.tags)]
 
 
 def _restore(job: MoverJob) -> list[str]:

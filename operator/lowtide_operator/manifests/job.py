@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowtide_engine.contract import RESULT_FILE_VARIABLE
+from lowtide_operator.api.mover import Resources
 from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.manifests import command, security
+from lowtide_operator.manifests.stream import handover_mount, stream_volumes, writer_container
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import MoverJob, Placement
 
@@ -108,7 +110,7 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
                 "args": command.container_arguments(command.arguments(job)),
                 "envFrom": [{"secretRef": {"name": job.repository.secret_name}}],
                 "env": _environment(job, installation),
-                "resources": _resources(job),
+                "resources": _resources(job.mover.resources),
                 "securityContext": security.container_context(job),
                 "terminationMessagePath": RESULT_FILE,
                 "terminationMessagePolicy": "File",
@@ -117,6 +119,8 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
         ],
         "volumes": volumes,
     }
+    if job.stream is not None:
+        pod["containers"].append(writer_container(job.stream, _resources(job.stream.container.resources)))
     if job.mover.node_selector:
         pod["nodeSelector"] = dict(job.mover.node_selector)
     if tolerations := _tolerations(job):
@@ -154,9 +158,9 @@ def _environment(job: MoverJob, installation: Installation) -> list[dict[str, An
     ]
 
 
-def _resources(job: MoverJob) -> dict[str, Any]:
-    limits = dict(job.mover.resources.limits)
-    requests = {**_within(DEFAULT_REQUESTS, limits), **job.mover.resources.requests}
+def _resources(wanted: Resources) -> dict[str, Any]:
+    limits = dict(wanted.limits)
+    requests = {**_within(DEFAULT_REQUESTS, limits), **wanted.requests}
     return {"requests": requests, **({"limits": limits} if limits else {})}
 
 
@@ -167,7 +171,7 @@ def _within(requests: Mapping[str, str], limits: Mapping[str, str]) -> dict[str,
 
 
 def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The pod's volumes and the container's mounts, in the same order."""
+    """The pod's volumes and the mounts of the mover's container, in the same order."""
     volumes: list[dict[str, Any]] = [
         {"name": "cache", "emptyDir": {"sizeLimit": job.mover.cache.size_limit}},
         {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}},
@@ -183,6 +187,9 @@ def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
             source["readOnly"] = mount["readOnly"] = True
         volumes.append({"name": "data", "persistentVolumeClaim": source})
         mounts.append(mount)
+    if job.stream is not None:
+        volumes += stream_volumes()
+        mounts.append(handover_mount())
     _add_repository(job.repository, volumes, mounts)
     return volumes, mounts
 

@@ -27,6 +27,7 @@ from lowtide_operator.planning.naming import copy_name, parent_tags, run_tags
 from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.quiesce import watch
 from lowtide_operator.planning.run import MAX_TEXT, Run
+from lowtide_operator.planning.streams import stream_jobs
 
 TOO_LITTLE_TIME = (
     "maxDowntime does not leave enough time to read the volumes after the workloads were stopped: allow more, or look "
@@ -56,9 +57,10 @@ def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) ->
         run.condition("Captured", Truth.FALSE, "Reading", "Movers read the volumes.")
         return False
     ledger = run.status.quiesce
-    started = min((record.created_at for record in _backups(run)), default=run.now)
+    started = min((record.created_at for record in _backups(run) or stream_jobs(run)), default=run.now)
     run.update(captured_time=(ledger.gone_time if ledger is not None else None) or started)
-    run.condition("Captured", Truth.TRUE, "Read", "All volumes were read.")
+    said = "All volumes were read." if resolved.volumes else "There are only streams, which are stored."
+    run.condition("Captured", Truth.TRUE, "Read", said)
     return True
 
 
@@ -93,8 +95,10 @@ def store(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, unti
         run.condition("Uploaded", Truth.FALSE, "Uploading", "Movers store the volumes in the repository.")
         return False
     ends = [record.ended_at for record in backups if record.ended_at is not None]
-    run.update(upload=max(ends, default=run.now) - min((r.created_at for r in backups), default=run.now))
-    run.condition("Uploaded", Truth.TRUE, "Stored", "All volumes are stored in the repository.")
+    if backups:
+        run.update(upload=max(ends, default=run.now) - min(record.created_at for record in backups))
+    said = "All volumes are stored in the repository." if backups else "All streams are stored in the repository."
+    run.condition("Uploaded", Truth.TRUE, "Stored", said)
     return True
 
 

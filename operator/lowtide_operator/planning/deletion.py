@@ -21,6 +21,7 @@ from lowtide_operator.planning.run import Run
 TRY_AGAIN = timedelta(minutes=10)
 """How long a forget that failed for good rests before it is tried again: a person may have mended the Secret."""
 
+STORING = frozenset({Purpose.BACKUP.value, Purpose.STREAM.value})
 RUN_PURPOSES = frozenset(purpose.value for purpose in Purpose) - {Purpose.FORGET.value}
 DELETION = "deletion"
 
@@ -63,7 +64,7 @@ def _purposes(run: Run[SnapshotStatus]) -> frozenset[str]:
 
 
 def _stored_anything(run: Run[SnapshotStatus]) -> bool:
-    return run.status.resolved is not None and any(r.purpose == Purpose.BACKUP.value for r in run.status.jobs)
+    return run.status.resolved is not None and any(r.purpose in STORING for r in run.status.jobs)
 
 
 def _forgotten(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> bool:
@@ -103,7 +104,7 @@ def _ids(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> tu
     """Everything that the run stored: by its own account, and where a mover left none, by its tags. None while that
     runs."""
     status = run.status
-    backups = [record for record in status.jobs if record.purpose == Purpose.BACKUP.value]
+    backups = [record for record in status.jobs if record.purpose in STORING]
     ids = {snapshot for record in status.jobs for snapshot in record.snapshot_ids}
     ids.update(volume.snapshot_id for volume in status.volumes if volume.snapshot_id)
     if status.verdict_snapshot_id:

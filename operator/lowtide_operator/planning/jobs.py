@@ -7,18 +7,25 @@ starts only when the Job before it and all its pods are gone, so that no volume 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from lowtide_engine.contract import ContractError, Outcome, Result, decode
+from lowtide_engine.contract import Outcome, Result
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, MoverJob, Purpose, Ref
+from lowtide_operator.planning.mover_pods import (
+    MOVER_CONTAINER,
+    STREAM_FAILED,
+    is_writer_awaited,
+    result_of,
+    why_pending,
+    writer_failed_alone,
+    writer_said,
+)
 from lowtide_operator.planning.naming import job_name
 from lowtide_operator.planning.observed import Container, MoverJobSeen, MoverProgress, Pod, Uid
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
-
-MOVER_CONTAINER = "mover"
 
 FINAL_REASONS = frozenset(
     {
@@ -52,6 +59,9 @@ FINAL_REASONS = frozenset(
     }
 )
 """Reasons that the next attempt would meet again: the engine's own, and those that are seen from outside."""
+
+INTERRUPTED = "Interrupted"
+"""The engine's reason where a mover was told to stop, as by its Job's deadline."""
 
 GOOD = frozenset({JobOutcome.SUCCEEDED, JobOutcome.PARTIAL})
 
@@ -170,7 +180,7 @@ def end_jobs(
             job = _job_of(run, record)
             if job is not None and record.uid is None:
                 record = record.model_copy(update={"uid": job.meta.uid})
-            result = _result_of(_pods_of(run, job.meta.uid)) if job is not None else None
+            result = result_of(_pods_of(run, job.meta.uid)) if job is not None else None
             if isinstance(result, Result):
                 record = _by_result(run, record, result, "")
             else:
@@ -243,8 +253,15 @@ def _watch(run: Run[S], task: Task, record: JobRecord) -> JobRecord:
     if record.uid is None:
         record = record.model_copy(update={"uid": job.meta.uid})
     pods = _pods_of(run, job.meta.uid)
-    result = _result_of(pods)
+    result = result_of(pods)
     if isinstance(result, Result):
+        if is_writer_awaited(pods, result, run.now):
+            run.look_again(2)
+            return record
+        if result.reason == INTERRUPTED and job.reason == "DeadlineExceeded":
+            return _too_long(run, record)
+        if result.reason == STREAM_FAILED:
+            result = replace(result, message=f"{result.message.rstrip('.')}.{writer_said(pods)}")
         done = _by_result(run, record, result, task.expected_repository)
         if task.on_result is not None:
             task.on_result(done, result)
@@ -288,22 +305,30 @@ def _without_result(run: Run[S], record: JobRecord, container: Container) -> Job
 
 def _pod_lost(run: Run[S], record: JobRecord, job: MoverJobSeen, pods: tuple[Pod, ...]) -> JobRecord:
     if job.reason == "DeadlineExceeded":
-        return _over(run, record, JobOutcome.FAILED, "TooLong", f"The Job {record.name} took longer than it may.")
+        return _too_long(run, record)
     why = next((f"{pod.reason}: {pod.message}".strip(": ") for pod in pods if pod.reason), "its pod is gone")
     return _over(run, record, JobOutcome.MISSING, "ResultLost", f"The Job {record.name} ended without a result: {why}.")
+
+
+def _too_long(run: Run[S], record: JobRecord) -> JobRecord:
+    done = _over(run, record, JobOutcome.FAILED, "TooLong", f"The Job {record.name} took longer than it may.")
+    return done.model_copy(update={"pod_uid": _terminated_pod(run, record)})
 
 
 def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods: tuple[Pod, ...]) -> JobRecord:
     deadlines = task.mover.deadlines
     running = next((pod for pod in pods if pod.phase == "Running"), None)
     if running is None:
-        why = _why_pending(pods)
+        why = why_pending(pods)
         if run.now >= job.meta.created + deadlines.start:
             text = f"The mover did not start within {int(deadlines.start.total_seconds())} s: {why}"
             return _over(run, record, JobOutcome.FAILED, "CannotStart", text)
         run.look_again_at(job.meta.created + deadlines.start)
         run.look_again(30)
         return record.model_copy(update={"message": why[:MAX_TEXT]})
+    if writer_failed_alone(pods, run.now):
+        text = f"The command of the stream failed before it wrote anything.{writer_said(pods)}"
+        return _over(run, record, JobOutcome.FAILED, STREAM_FAILED, text)
     started = running.started or job.meta.created
     told = running.progress
     if told is not None and run.now >= max(started, told.time) + deadlines.no_progress:
@@ -321,19 +346,6 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
 
 def _last_words(told: MoverProgress | None) -> str:
     return f" The last that it said: {told.last_words}" if told is not None and told.last_words else ""
-
-
-def _why_pending(pods: tuple[Pod, ...]) -> str:
-    if not pods:
-        return "no pod was made for it: look at the Job's events for a quota or an admission policy."
-    pod = pods[0]
-    if pod.scheduled is False:
-        return f"its pod can't be scheduled: {pod.unschedulable}"
-    for container in pod.containers:
-        if container.waiting not in ("", "ContainerCreating", "PodInitializing"):
-            what = f"image {container.image}: " if "Image" in container.waiting else ""
-            return f"its container waits: {what}{container.waiting}: {container.message}"
-    return "its pod waits for a node, its volumes or its image."
 
 
 def _look_up(run: Run[S], task: Task, record: JobRecord) -> JobRecord | None:
@@ -381,19 +393,6 @@ def _job_of(run: Run[S], record: JobRecord) -> MoverJobSeen | None:
 
 def _pods_of(run: Run[S], job: Uid) -> tuple[Pod, ...]:
     return tuple(pod for pod in run.world.pods if pod.meta.controller is not None and pod.meta.controller.uid == job)
-
-
-def _result_of(pods: tuple[Pod, ...]) -> Result | Container | None:
-    """The result of a mover that ended; its container where it left none that can be read; None while none ended."""
-    ended: Container | None = None
-    for pod in pods:
-        for container in pod.containers:
-            if container.name == MOVER_CONTAINER and container.terminated:
-                try:
-                    return decode(container.message)
-                except ContractError:
-                    ended = container
-    return ended
 
 
 def _terminated_pod(run: Run[S], record: JobRecord) -> str | None:

@@ -61,8 +61,12 @@ def describe(
 
 
 def progress_of(volumes: Iterable[VolumeStatus], claim: str, told: MoverProgress) -> Progress:
-    """How far the mover of `claim` is, for its status: what it tells, or what is known while that is young."""
-    known = next((volume.progress for volume in volumes if volume.claim == claim), None)
+    """How far the mover of `claim` is, for its status."""
+    return followed(next((volume.progress for volume in volumes if volume.claim == claim), None), told)
+
+
+def followed(known: Progress | None, told: MoverProgress) -> Progress:
+    """How far a mover is, for a status: what it tells, or what is known while that is young."""
     if known is not None and known.updated_at is not None and told.time < known.updated_at + PROGRESS_EVERY:
         return known
     time = told.time.replace(microsecond=0)

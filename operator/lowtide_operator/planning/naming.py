@@ -36,6 +36,7 @@ TAG_PREFIX = "lowtide:"
 
 _MOVER_PREFIX = {
     Purpose.PREFLIGHT: "preflight",
+    Purpose.STREAM: "stream",
     Purpose.BACKUP: "backup",
     Purpose.LOOKUP: "lookup",
     Purpose.VERDICT: "verdict",
@@ -89,11 +90,15 @@ def is_ours(labels: Mapping[str, str]) -> bool:
     return RUN_LABEL in labels and labels.get(MANAGED_BY_LABEL) == MANAGED_BY
 
 
-def run_tags(cluster: str, namespace: str, policy: str, run: Uid, claim: str = "") -> tuple[str, ...]:
-    """The reserved tags of what a run stores; with `claim`, those of that member."""
+def run_tags(
+    cluster: str, namespace: str, policy: str, run: Uid, claim: str = "", *, stream: str = ""
+) -> tuple[str, ...]:
+    """The reserved tags of what a run stores; with `claim` or `stream`, those of that member."""
     tags = [f"cluster={cluster}", f"namespace={namespace}", f"policy={policy}", f"run={run}"]
     if claim:
         tags.append(f"claim={claim}")
+    if stream:
+        tags.append(f"stream={stream}")
     return tuple(f"{TAG_PREFIX}{tag}" for tag in tags)
 
 

@@ -327,7 +327,8 @@ class MoverJobSeen:
     """A Job of ours: found by the label naming.RUN_LABEL = the run's uid, in any state, being deleted included.
 
     `complete` and `failed` are its conditions Complete and Failed (True); `reason` and `message` are the Failed
-    condition's. Its pods are in Observed.pods with an owner reference to `meta.uid`.
+    condition's, or already FailureTarget's, while its pods are being ended. Its pods are in Observed.pods with an owner
+    reference to `meta.uid`.
     """
 
     meta: Meta
@@ -352,8 +353,8 @@ class World:
     this run. release_jobs, release_pods: those of this run's release pod, in the operator's namespace (by the label
     naming.RELEASE_OF_LABEL = the run's uid).
     namespace_terminating: the namespace has a deletionTimestamp, so that no Job can be created in it.
-    elevated_allowed: a cluster administrator annotated the namespace (design 4, Movers). cluster: the uid of
-    kube-system, which tags and lock holders carry.
+    elevated_allowed: a cluster administrator annotated the namespace (design 4, Movers). streams_allowed: whether this
+    installation runs the images of streams. cluster: the uid of kube-system, which tags and lock holders carry.
 
     Only for a Snapshot whose capture makes copies: storage_classes; and for method Snapshot, snapshots_served (whether
     the API server has VolumeSnapshots at all), snapshot_classes, and volume_snapshots (those of this run; none where
@@ -364,6 +365,7 @@ class World:
     cluster: str = ""
     namespace_terminating: bool = False
     elevated_allowed: bool = False
+    streams_allowed: bool = False
     pods: tuple[Pod, ...] = ()
     workloads: tuple[Workload, ...] = ()
     keepers: tuple[Keeper, ...] = ()

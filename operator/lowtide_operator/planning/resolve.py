@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from lowtide_operator.api import BackupPolicySpec, SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.mover import Mover, Privilege
-from lowtide_operator.api.policy import CaptureMethod, LabelSelector, SelectorOperator, SelectorRequirement
-from lowtide_operator.api.quiesce import QuiesceStrategy
+from lowtide_operator.api.policy import Capture, CaptureMethod, LabelSelector, SelectorOperator, SelectorRequirement
+from lowtide_operator.api.quiesce import Quiesce, QuiesceStrategy
 from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.copyable import resolve_copy
@@ -18,6 +18,7 @@ from lowtide_operator.planning.movers import consumer_identity, consumer_tolerat
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
 from lowtide_operator.planning.run import Run, S
+from lowtide_operator.planning.streams import NOT_ALLOWED
 
 POLICY_WAIT = timedelta(minutes=5)
 """How long a Snapshot made by hand waits for its policy to appear: they may come from one file."""
@@ -66,15 +67,18 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     claims = select_claims(run, policy.spec)
     if run.failing:
         return False
-    _check_claims(run, policy.spec, claims)
+    capture = policy.spec.capture or Capture(method=CaptureMethod.DIRECT)
+    _check_claims(run, policy.spec, capture, claims)
     check_privilege(run, policy.spec.mover)
+    if policy.spec.streams and not run.world.streams_allowed:
+        run.fail("StreamsNotAllowed", NOT_ALLOWED)
     copies: dict[str, ResolvedCopy | None] = {}
-    for claim in claims if policy.spec.capture.method is not CaptureMethod.DIRECT else ():
+    for claim in claims if capture.method is not CaptureMethod.DIRECT else ():
         if not run.failing:
-            copies[claim.meta.name] = resolve_copy(run, policy.spec.capture, claim)
+            copies[claim.meta.name] = resolve_copy(run, capture, claim)
     if run.failing:
         return False
-    resolved = _resolved(policy, policy.spec, claims, copies, run.world, start_by)
+    resolved = _resolved(policy, policy.spec, capture, claims, copies, run.world, start_by)
     run.update(start_time=run.now, attempt=1, resolved=resolved)
     run.waiting("Preflight", "The repository is being opened before anything is stopped.")
     run.look_again(1)
@@ -82,7 +86,10 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
 
 
 def select_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec) -> tuple[Claim, ...]:
-    """The claims of the group, by name. Fails the run where there is none, or one that is named does not exist."""
+    """The claims of the group, by name: none where the policy has only streams. Fails the run where the selection is
+    empty, or a claim that is named does not exist."""
+    if spec.volumes is None:
+        return ()
     present = {claim.meta.name: claim for claim in run.world.claims if COPY_LABEL not in claim.meta.labels}
     if spec.volumes.claims is not None:
         missing = [name for name in spec.volumes.claims if name not in present]
@@ -145,7 +152,9 @@ def _without_policy(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
         run.fail("PolicyNotFound", f"{text} Make it, then another Snapshot.")
 
 
-def _check_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec, claims: tuple[Claim, ...]) -> None:
+def _check_claims(
+    run: Run[SnapshotStatus], spec: BackupPolicySpec, capture: Capture, claims: tuple[Claim, ...]
+) -> None:
     for claim in claims:
         name = claim.meta.name
         if claim.meta.deleted is not None:
@@ -161,7 +170,7 @@ def _check_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec, claims: tupl
         elif name == spec.repository.claim_name:
             run.fail("RepositoryInGroup", f"PersistentVolumeClaim {name} holds the repository: exclude it.")
         elif (
-            spec.capture.method is CaptureMethod.DIRECT
+            capture.method is CaptureMethod.DIRECT
             and spec.quiesce.strategy is QuiesceStrategy.NONE
             and "ReadWriteOncePod" in claim.access_modes
         ):
@@ -177,6 +186,7 @@ def _check_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec, claims: tupl
 def _resolved(
     policy: PolicyObject,
     spec: BackupPolicySpec,
+    capture: Capture,
     claims: tuple[Claim, ...],
     copies: Mapping[str, ResolvedCopy | None],
     world: World,
@@ -198,7 +208,8 @@ def _resolved(
             )
             for claim in claims
         ),
-        capture=spec.capture,
-        quiesce=spec.quiesce,
+        capture=capture,
+        streams=spec.streams,
+        quiesce=spec.quiesce if spec.volumes is not None else Quiesce(strategy=QuiesceStrategy.NONE),
         mover=spec.mover,
     )

@@ -121,8 +121,8 @@ class Run(Generic[S]):
 
     def plan(self) -> Plan:
         """What to do. Empty for a run of which nothing is left to do."""
-        if self.ended and any(volume.progress is not None for volume in self.status.volumes):
-            self.update(volumes=tuple(v.model_copy(update={"progress": None}) for v in self.status.volumes))
+        if self.ended:
+            self._end_progress()
         if self._finalizers is not None and self._finalizers != self.meta.finalizers:
             # A write of the status moves the resourceVersion: finalizers change in a plan of their own, after it.
             if not self._news and all(isinstance(effect, Announce) for effect in self.effects):
@@ -136,6 +136,14 @@ class Run(Generic[S]):
         elif actions:
             actions = (CheckUnchanged(self.ref, self.meta.resource_version), *actions)
         return Plan(actions, self.look_again_in, self.status.to_body())
+
+    def _end_progress(self) -> None:
+        """Nothing moves any more in a run that is over."""
+        members = ("volumes", "streams") if isinstance(self.status, SnapshotStatus) else ("volumes",)
+        for name in members:
+            known = getattr(self.status, name)
+            if any(member.progress is not None for member in known):
+                self.update(**{name: tuple(member.model_copy(update={"progress": None}) for member in known)})
 
     def _transitions(self) -> list[Announce]:
         """An Event for each step that the conditions took: what `kubectl describe` tells of a run."""

@@ -1,7 +1,7 @@
 """The planner of a Snapshot: one run over a group of volumes, step by step, each derived from what is observed.
 
-    resolve ─> finalizer ─> preflight ─> quiesce ─> capture ─> release ─> settle ─> verdict ─> end └────────────── a
-    failure anywhere ──────────────> end movers ─> release ─> settle ─> end
+    resolve ─> finalizer ─> preflight ─> streams ─> quiesce ─> capture ─> release ─> settle ─> verdict ─> end
+       └────────────── a failure anywhere ──────────────> end movers ─> release ─> settle ─> end
 
 With copies, capture is only the making of them: movers store them between settle and verdict, and a failure releases
 before it ends movers. Copies are deleted once they are stored, or the run fails.
@@ -18,6 +18,7 @@ from lowtide_engine.contract import Result
 from lowtide_operator.api import SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.conditions import Truth, find, is_true
 from lowtide_operator.api.jobs import JobRecord
+from lowtide_operator.api.quiesce import QuiesceStrategy
 from lowtide_operator.api.snapshot import Resolved, VolumeOutcome
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
@@ -32,6 +33,7 @@ from lowtide_operator.planning.quiesce import past_deadline, prepare, quiesce
 from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
 from lowtide_operator.planning.resolve import resolve
 from lowtide_operator.planning.run import Run, whole_seconds
+from lowtide_operator.planning.streams import store_streams, stream_jobs
 
 STEPS = ("Quiesced", "Captured", "Released", "Uploaded", "Verified", "Ready")
 
@@ -93,22 +95,20 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
         return
     ledger = run.status.quiesce
     if ledger is None or ledger.start_time is None:
-        if (
-            resolved.start_by is not None
-            and run.now > resolved.start_by
-            and not is_true(run.status.conditions, "Captured")
-        ):
+        if resolved.start_by is not None and run.now > resolved.start_by and not _begun(run, resolved):
             run.fail(
                 "DeadlinePassed",
-                "Nothing could be stopped before the slot's startingDeadline was over, so the run is not started: "
+                "Nothing could be stopped before the slot's startingDeadline was over, so nothing is: "
                 f"{_last_word(run)}",
             )
             return
-        claims = frozenset(volume.claim for volume in resolved.volumes)
-        prepare(run, resolved.quiesce, claims)
+        if not resolved.streams:
+            prepare(run, resolved.quiesce, frozenset(volume.claim for volume in resolved.volumes))
         if run.failing or not _preflight(run, spec, resolved):
             return
         resolved = run.status.resolved or resolved
+        if not _streams(run, spec, resolved):
+            return
     if not is_true(run.status.conditions, "Captured"):
         run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
         if not quiesce(run, resolved.quiesce, frozenset(volume.claim for volume in resolved.volumes)):
@@ -163,6 +163,23 @@ def _preflight(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved)
     return False
 
 
+def _begun(run: Run[SnapshotStatus], resolved: Resolved) -> bool:
+    """Whether a run that stops nothing has begun to read, and so was in time. One that stops something has begun once
+    its ledger has."""
+    if is_true(run.status.conditions, "Quiesced"):
+        return True
+    return resolved.quiesce.strategy is QuiesceStrategy.NONE and bool(stream_jobs(run))
+
+
+def _streams(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
+    """Store the streams while everything runs; whether all are stored."""
+    if store_streams(run, spec, resolved):
+        return True
+    names = ", ".join(stream.name for stream in resolved.streams)
+    run.waiting("Streaming", f"Streams are being stored before anything is stopped: {names}.")
+    return False
+
+
 def _released(run: Run[SnapshotStatus]) -> bool:
     """Put everything back and wait until it is ready."""
     if not release(run, movers=movers_of_volumes(run.status.resolved)):
@@ -174,7 +191,8 @@ def _released(run: Run[SnapshotStatus]) -> bool:
 
 def _verdict(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
     """Name the members of the group in a snapshot of its own: only then is the group good."""
-    members = tuple(volume.snapshot_id for volume in run.status.volumes if volume.snapshot_id)
+    stored = (*(v.snapshot_id for v in run.status.volumes), *(s.snapshot_id for s in run.status.streams))
+    members = tuple(member for member in stored if member)
     tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid)
 
     def build(name: str, attempt: int) -> MoverJob:
@@ -185,25 +203,26 @@ def _verdict(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -
     if record is None:
         return False
     if record.outcome not in GOOD or not record.snapshot_ids:
-        run.fail("VerdictFailed", f"All volumes are stored, but the group was not declared complete: {record.message}")
+        run.fail("VerdictFailed", f"All is stored, but the group was not declared complete: {record.message}")
         return False
     run.update(verdict_snapshot_id=record.snapshot_ids[-1])
     return True
 
 
 def _succeed(run: Run[SnapshotStatus]) -> None:
-    volumes = run.status.volumes
+    volumes, streams = run.status.volumes, run.status.streams
     partial = [volume.claim for volume in volumes if volume.outcome is VolumeOutcome.PARTIAL]
     run.update(
         end_time=run.now,
-        files=sum(volume.files or 0 for volume in volumes),
-        bytes=sum(volume.bytes or 0 for volume in volumes),
-        added_bytes=sum(volume.added_bytes or 0 for volume in volumes),
+        files=sum(volume.files or 0 for volume in volumes) + len(streams),
+        bytes=sum(v.bytes or 0 for v in volumes) + sum(s.bytes or 0 for s in streams),
+        added_bytes=sum(v.added_bytes or 0 for v in volumes) + sum(s.added_bytes or 0 for s in streams),
     )
     if partial:
         run.condition("Ready", Truth.TRUE, "Partial", f"It can be restored; files are missing of {', '.join(partial)}.")
     else:
-        run.condition("Ready", Truth.TRUE, "Complete", "All volumes are stored and can be restored as one group.")
+        what = "volumes and streams" if volumes and streams else "streams" if streams else "volumes"
+        run.condition("Ready", Truth.TRUE, "Complete", f"All {what} are stored and can be restored as one group.")
     run.no_condition("Reconciling")
 
 

@@ -67,12 +67,15 @@ class Gathered:
 
 class Gatherer:
     """Reads for all subjects. `cluster_uid` is what tags and lock holders carry; in `own_namespace` are release
-    pods."""
+    pods; `streams_allowed` is what the chart says."""
 
-    def __init__(self, cluster: Cluster, cluster_uid: str, own_namespace: str) -> None:
+    def __init__(
+        self, cluster: Cluster, cluster_uid: str, own_namespace: str, *, streams_allowed: bool = False
+    ) -> None:
         self._cluster = cluster
         self._cluster_uid = cluster_uid
         self._own_namespace = own_namespace
+        self._streams_allowed = streams_allowed
         self._parsed: dict[str, tuple[str, Any]] = {}
 
     async def gather(self, key: Key) -> Gathered | None:
@@ -131,6 +134,7 @@ class Gatherer:
             namespace_terminating=place is None or "deletionTimestamp" in place["metadata"],
             elevated_allowed=place is not None
             and (place["metadata"].get("annotations") or {}).get(PRIVILEGED_ANNOTATION) == "true",
+            streams_allowed=self._streams_allowed,
             pods=tuple(replace(pod, progress=progress.get(pod.meta.name)) for pod in seen),
             workloads=tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind]),
             keepers=tuple(parse.scaled_object(body) for body in scaled or ()),

@@ -257,7 +257,7 @@ def mover_job(body: Manifest) -> MoverJobSeen:
     """A Job of ours."""
     status = body.get("status") or {}
     met: dict[str, Any] = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
-    failed: Mapping[str, Any] = met.get("Failed", {})
+    failed: Mapping[str, Any] = met.get("Failed") or met.get("FailureTarget") or {}
     return MoverJobSeen(
         meta=meta(body),
         complete="Complete" in met,
@@ -265,7 +265,7 @@ def mover_job(body: Manifest) -> MoverJobSeen:
         reason=failed.get("reason", ""),
         message=failed.get("message", ""),
         started=_time(status.get("startTime")),
-        finished=_time(status.get("completionTime") or failed.get("lastTransitionTime")),
+        finished=_time(status.get("completionTime") or met.get("Failed", {}).get("lastTransitionTime")),
     )
 
 

@@ -139,7 +139,12 @@ class PlayedKubelet:
             "finishedAt": stamp(),
             "message": "" if play.oom else message_of(play),
         }
-        containers = [{**_container(entry), "state": {"terminated": ended}} for entry in pod["spec"]["containers"]]
+        # The mover is the first container; beside it a stream's command ends well, or says why not.
+        beside = {**ended, "exitCode": 0 if good else 1, "message": play.said}
+        containers = [
+            {**_container(entry), "state": {"terminated": beside if number else ended}}
+            for number, entry in enumerate(pod["spec"]["containers"])
+        ]
         self._set(pod, {"phase": "Succeeded" if good else "Failed", "containerStatuses": containers})
 
     def _set(self, pod: Object, status: Object) -> None:

@@ -17,7 +17,8 @@ REPOSITORY_ID = hashlib.sha256(b"the tests' repository").hexdigest()
 class Play:
     """How a mover ends: `result` as its termination message (None: it leaves none), after `seconds` of running.
 
-    `hang` never ends by itself; `oom` is killed for its memory; `vanish` loses its pod with its node.
+    `hang` never ends by itself; `oom` is killed for its memory; `vanish` loses its pod with its node. `said` is what
+    the command of a stream wrote to its standard error, where it failed.
     """
 
     result: Result | None = None
@@ -25,6 +26,7 @@ class Play:
     hang: bool = False
     oom: bool = False
     vanish: bool = False
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Movers:
         )
 
 
-SELECTING = frozenset({"--cluster", "--namespace", "--policy", "--run", "--claim", "--tag"})
+SELECTING = frozenset({"--cluster", "--namespace", "--policy", "--run", "--claim", "--stream", "--tag"})
 
 
 def options_of(words: list[str]) -> frozenset[tuple[str, str]]:

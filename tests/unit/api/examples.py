@@ -28,9 +28,11 @@ from lowtide_operator.api.snapshot import (
     Resolved,
     ResolvedCopy,
     ResolvedVolume,
+    StreamStatus,
     VolumeOutcome,
     VolumeStatus,
 )
+from lowtide_operator.api.stream import Stream
 
 
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +123,26 @@ GOOD: dict[str, dict[str, Any]] = {
                 "retry": {"limit": 5, "backoff": "2m"},
                 "allowPartial": True,
             },
+        },
+    ),
+    "a policy of streams": _object(
+        "BackupPolicy",
+        "dumps",
+        {
+            "repository": {"secretName": "backup"},
+            "streams": [
+                {
+                    "name": "shop.sql",
+                    "container": {
+                        "image": "postgres:16",
+                        "command": ["pg_dump", "--host", "db", "$(PGDATABASE)"],
+                        "secretName": "db-dumper",
+                        "resources": {"limits": {"memory": "1Gi"}},
+                    },
+                    "timeout": "2h",
+                },
+                {"name": "Roles_1", "container": {"image": "postgres:16", "command": ["pg_dumpall", "--roles-only"]}},
+            ],
         },
     ),
     "a policy by a schedule's name": _object(
@@ -334,6 +356,7 @@ STATUS: dict[str, Model] = {
             capture=Capture(
                 method=CaptureMethod.SNAPSHOT, volume_snapshot_class_name="fast-snapshots", storage_class_name="fast"
             ),
+            streams=(Stream.model_validate(GOOD["a policy of streams"]["spec"]["streams"][0]),),
             quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
             mover=Mover.model_validate(GOOD["a policy with everything"]["spec"]["mover"]),
         ),
@@ -360,6 +383,20 @@ STATUS: dict[str, Model] = {
         jobs=_JOBS,
         failure=_FAILURE,
         volumes=(VolumeStatus(**_VOLUME),),
+        streams=(
+            StreamStatus(
+                name="shop.sql",
+                outcome=VolumeOutcome.FAILED,
+                reason="StreamFailed",
+                message="The command failed with code 1.",
+                attempt=2,
+                snapshot_id="0123abcd" * 8,
+                bytes=2**40,
+                added_bytes=0,
+                seconds=61,
+                progress=Progress(files=0, bytes=2, total_bytes=3, percent=66, updated_at=_THEN),
+            ),
+        ),
         files=200000,
         bytes=2**53,
         added_bytes=0,

@@ -8,6 +8,8 @@ from typing import Any
 POLICY, SNAPSHOT = "the smallest policy", "the smallest snapshot"
 RESTORE, FOREIGN = "the smallest restore", "a restore from a foreign repository"
 
+STREAM = {"name": "shop.sql", "container": {"image": "postgres:16", "command": ["pg_dump", "shop"]}}
+
 BAD: dict[str, tuple[str, str, Any, str]] = {
     "a schedule of four fields": (POLICY, "spec.schedule", "0 2 * *", "must be five cron fields"),
     "a schedule in words": (POLICY, "spec.schedule", "@nightly", "@hourly, @daily"),
@@ -22,7 +24,38 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         "timeout must not be longer than maxDowntime",
     ),
     "a time zone with a space": (POLICY, "spec.timeZone", "Central Time", "name of a time zone like UTC"),
-    "no capture": (POLICY, "spec.capture", ..., "spec.capture: Required value"),
+    "no capture": (POLICY, "spec.capture", ..., "it goes with volumes"),
+    "a capture of nothing": (
+        POLICY,
+        "spec",
+        {"repository": {"secretName": "backup"}, "streams": [STREAM], "capture": {"method": "Direct"}},
+        "it goes with volumes",
+    ),
+    "nothing to back up": (
+        POLICY,
+        "spec",
+        {"repository": {"secretName": "backup"}},
+        "say what is backed up: volumes, streams or both",
+    ),
+    "workloads to stop for streams": (
+        POLICY,
+        "spec",
+        {
+            "repository": {"secretName": "backup"},
+            "streams": [STREAM],
+            "quiesce": {"workloads": [{"kind": "Deployment", "name": "web"}]},
+        },
+        "streams are taken while everything runs",
+    ),
+    "a stream without a container": (POLICY, "spec.streams", [{"name": "a.sql"}], "container: Required value"),
+    "a stream without a command": (
+        POLICY,
+        "spec.streams",
+        [{"name": "a.sql", "container": {"image": "postgres:16", "command": []}}],
+        "should have at least 1 items",
+    ),
+    "a stream in a folder": (POLICY, "spec.streams", [{**STREAM, "name": "a/b"}], "must be the name of a file"),
+    "two streams of one name": (POLICY, "spec.streams", [STREAM, STREAM], "Duplicate value"),
     "no capture method": (POLICY, "spec.capture", {}, "spec.capture.method: Required value"),
     "a capture method that there is not": (
         POLICY,
@@ -221,7 +254,7 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
 }
 """By the fault: which of examples.GOOD, the path to what is set (`...` removes it), and what the API server says."""
 
-SERVER_ONLY = {"the same claim twice", "a policy's name of 41 characters"}
+SERVER_ONLY = {"the same claim twice", "two streams of one name", "a policy's name of 41 characters"}
 """Faults that the models do not look for: they were refused before."""
 
 

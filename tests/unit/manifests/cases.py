@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from lowtide_operator.api.mover import CopiedToleration, Mover
 from lowtide_operator.api.repository import CaBundle, Repository
+from lowtide_operator.api.stream import Stream
 from lowtide_operator.manifests import Installation, ReleasePods
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import (
@@ -54,6 +55,8 @@ def tags(claim: str = "") -> tuple[str, ...]:
 
 
 APP = Identity(user=1000, group=1000, fs_group=2000, supplemental_groups=(3000,))
+
+STREAM = Stream.model_validate(examples.GOOD["a policy of streams"]["spec"]["streams"][0])
 
 CASES: dict[str, MoverJob] = {
     "preflight": job(Purpose.PREFLIGHT, create=True, active_deadline=600),
@@ -104,6 +107,14 @@ CASES: dict[str, MoverJob] = {
             ),
             spread=True,
         ),
+    ),
+    "stream": job(
+        Purpose.STREAM,
+        repository_id=REPOSITORY_ID,
+        host="shop",
+        tags=(*naming.run_tags(INSTALLATION.cluster_uid, "shop", "shop", RUN, stream="shop.sql"), "before the upgrade"),
+        stream=STREAM,
+        active_deadline=7200,
     ),
     "lookup": job(Purpose.LOOKUP, tags=tags("data"), repository_id=REPOSITORY_ID),
     "verdict": job(

@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 from lowtide_operator.api.mover import Mover, MoverSecurityContext
-from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.manifests import mover_job
 from lowtide_operator.manifests.command import container_arguments
 from lowtide_operator.manifests.copies import copy_claim, volume_snapshot
 from lowtide_operator.planning.actions import CreateVolumeSnapshot, MoverJob, Purpose
 from lowtide_operator.planning.movers import as_identity, consumer_identity
 from lowtide_operator.planning.observed import Identity, Meta, Pod, Uid, World
-from tests.unit.manifests.cases import APP, CASES, COPIES, INSTALLATION, job
+from tests.unit.manifests.cases import APP, CASES, COPIES, INSTALLATION, STREAM, job
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -54,8 +54,9 @@ def pod(job: MoverJob) -> dict[str, Any]:
 
 
 def container(job: MoverJob) -> dict[str, Any]:
-    (only,) = pod(job)["containers"]
-    return only  # type: ignore[no-any-return]
+    mover, *others = pod(job)["containers"]
+    assert (mover["name"], [other["name"] for other in others]) == ("mover", ["writer"] if job.stream else [])
+    return mover  # type: ignore[no-any-return]
 
 
 every_job = pytest.mark.parametrize("job", CASES.values(), ids=CASES)
@@ -96,7 +97,19 @@ def test_a_mover_can_neither_reach_the_api_nor_grow(job: MoverJob) -> None:
 
 @every_job
 def test_every_mount_has_its_volume_and_every_volume_its_mount(job: MoverJob) -> None:
-    assert [mount["name"] for mount in container(job)["volumeMounts"]] == [v["name"] for v in pod(job)["volumes"]]
+    mounted = [mount["name"] for each in pod(job)["containers"] for mount in each["volumeMounts"]]
+    assert list(dict.fromkeys(mounted)) == [volume["name"] for volume in pod(job)["volumes"]]
+
+
+def test_the_command_of_a_stream_sees_nothing_of_the_repository_nor_of_the_mover() -> None:
+    repository = Repository(secret_name="backup", claim_name="vault", ca_bundle=CaBundle(secret_name="authorities"))
+    body = pod(replace(CASES["stream"], repository=repository))
+    _, writer = body["containers"]
+    assert [source["secretRef"]["name"] for source in writer["envFrom"]] == ["db-dumper"]
+    assert {mount["name"] for mount in writer["volumeMounts"]} == {"handover", "writer-scratch"}
+    assert (body["automountServiceAccountToken"], body.get("shareProcessNamespace")) == (False, None)
+    assert writer["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert body["securityContext"]["runAsNonRoot"] is True
 
 
 def test_a_copy_is_mounted_where_the_volume_would_be() -> None:
@@ -152,7 +165,7 @@ def test_elevated_counts_only_where_the_namespace_allows_it_and_only_for_movers_
     mover = Mover.model_validate({"privilege": "Elevated"})
     added = {
         purpose: container(
-            job(purpose, "data", mover=mover, elevated_allowed=True, snapshot_ids=("f" * 64,), path="/x")
+            job(purpose, "data", mover=mover, elevated_allowed=True, snapshot_ids=("f" * 64,), path="/x", stream=STREAM)
         )["securityContext"]["capabilities"].get("add")
         for purpose in Purpose
     }

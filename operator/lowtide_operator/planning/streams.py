@@ -1,0 +1,146 @@
+"""Store the streams: a mover for each, with the command that writes it in a container beside it.
+
+They are stored before anything is stopped: a command that dumps a database needs the database, and one that fails is
+known before anything went down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lowtide_engine.contract import Result
+from lowtide_operator.api import SnapshotSpec, SnapshotStatus
+from lowtide_operator.api.jobs import JobOutcome, JobRecord
+from lowtide_operator.api.snapshot import Resolved, StreamStatus, VolumeOutcome
+from lowtide_operator.api.stream import Stream
+from lowtide_operator.api.values import format_duration
+from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.planning.jobs import Task, drive, is_gone
+from lowtide_operator.planning.movers import describe, followed, one_at_a_time
+from lowtide_operator.planning.naming import run_tags
+from lowtide_operator.planning.observed import MoverProgress
+from lowtide_operator.planning.run import MAX_TEXT, Run
+
+NOT_ALLOWED = (
+    "The policy has streams, whose commands run in images that it names, and this installation of Lowtide runs none: "
+    "whoever installed it allows them by the chart's value streams.allow."
+)
+
+
+def store_streams(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
+    """Take the next step of storing all streams; whether all are stored. One that is not fails the run."""
+    serial = one_at_a_time(resolved.repository, run.world)
+    done = True
+    for stream in resolved.streams:
+        record = drive(run, _task(run, spec, resolved, stream))
+        if record is not None:
+            _conclude(run, stream, record)
+        if run.failing:
+            return False
+        if record is None or (serial and not is_gone(run, record)):
+            done = False
+            if serial:
+                break
+    return done
+
+
+def stream_jobs(run: Run[SnapshotStatus]) -> list[JobRecord]:
+    """The Jobs of streams that were begun."""
+    return [record for record in run.status.jobs if record.purpose == Purpose.STREAM.value]
+
+
+def _task(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, stream: Stream) -> Task:
+    """Store one stream; what a mover stored before its result was lost is found by its tags."""
+    tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid, stream=stream.name)
+
+    def plain(purpose: Purpose, name: str, attempt: int) -> MoverJob:
+        return describe(
+            run,
+            purpose,
+            name,
+            attempt,
+            repository=resolved.repository,
+            repository_id=resolved.repository_id,
+            mover=resolved.mover,
+            policy=spec.policy_name,
+            until=run.now + stream.timeout if purpose is Purpose.STREAM and stream.timeout is not None else None,
+        )
+
+    def build(name: str, attempt: int) -> MoverJob:
+        job = plain(Purpose.STREAM, name, attempt)
+        return replace(job, stream=stream, host=run.meta.namespace, tags=(*tags, *spec.tags))
+
+    def look_up(record: JobRecord) -> Task:
+        return Task(
+            Purpose.LOOKUP,
+            resolved.mover,
+            lambda name, attempt: replace(plain(Purpose.LOOKUP, name, attempt), tags=tags),
+            role=f"{stream.name}/attempt-{record.attempt}",
+            expected_repository=resolved.repository_id or "",
+        )
+
+    return Task(
+        Purpose.STREAM,
+        resolved.mover,
+        build,
+        role=stream.name,
+        look_up=look_up,
+        expected_repository=resolved.repository_id or "",
+        on_result=lambda record, result: _note(run, stream, record, result),
+        on_progress=lambda record, told: _follow(run, stream, record, told),
+    )
+
+
+def _follow(run: Run[SnapshotStatus], stream: Stream, record: JobRecord, told: MoverProgress) -> None:
+    """Show how far the mover of a stream is."""
+    progress = followed(_known(run, stream).progress, told)
+    _put(run, StreamStatus(name=stream.name, attempt=record.attempt, progress=progress))
+
+
+def _note(run: Run[SnapshotStatus], stream: Stream, record: JobRecord, result: Result) -> None:
+    """Keep what a mover said about its stream."""
+    _put(
+        run,
+        StreamStatus(
+            name=stream.name,
+            attempt=record.attempt,
+            bytes=result.bytes,
+            added_bytes=result.added_bytes,
+            seconds=round(result.seconds),
+        ),
+    )
+
+
+def _conclude(run: Run[SnapshotStatus], stream: Stream, record: JobRecord) -> None:
+    """Settle what came of a stream by its last Job; only a stream that is whole is stored."""
+    stored = record.outcome is JobOutcome.SUCCEEDED and bool(record.snapshot_ids)
+    reason, message = record.reason, record.message
+    if record.outcome is JobOutcome.SUCCEEDED and not record.snapshot_ids:
+        reason, message = "ResultLost", "The mover said that it succeeded, and named no snapshot."
+    elif reason == "TooLong" and stream.timeout is not None:
+        message = f"{message} The stream's timeout is {format_duration(stream.timeout)}."
+    _put(
+        run,
+        _known(run, stream).model_copy(
+            update={
+                "outcome": VolumeOutcome.STORED if stored else VolumeOutcome.FAILED,
+                "attempt": record.attempt,
+                "reason": reason,
+                "message": message[:MAX_TEXT] if message else None,
+                "snapshot_id": record.snapshot_ids[-1] if stored else None,
+                "progress": None,
+            }
+        ),
+    )
+    if not stored:
+        run.fail(reason or "StreamFailed", f"Stream {stream.name} was not stored: {message}")
+
+
+def _known(run: Run[SnapshotStatus], stream: Stream) -> StreamStatus:
+    return next((known for known in run.status.streams if known.name == stream.name), StreamStatus(name=stream.name))
+
+
+def _put(run: Run[SnapshotStatus], status: StreamStatus) -> None:
+    """Put the stream's status in the place of the one with its name."""
+    others = [known for known in run.status.streams if known.name != status.name]
+    run.update(streams=tuple(sorted((*others, status), key=lambda known: known.name)))
