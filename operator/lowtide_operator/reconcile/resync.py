@@ -39,6 +39,7 @@ class Resync:
         """One round. Answers the namespaces that hold anything of ours. Raises ClusterError."""
         ours = {subject: await self._all(kind) for subject, kind in KIND_OF.items()}
         held = [body for kind in HOLDABLE for body in await self._all(kind, naming.HELD_LABEL)]
+        held += await self._if_served(kinds.SCALED_OBJECT, naming.HELD_LABEL)
         copies = await self._copies()
         bodies = [body for found in ours.values() for body in found]
         namespaces = {_namespace(body) for body in (*bodies, *held, *copies)}
@@ -54,10 +55,12 @@ class Resync:
 
     async def _copies(self) -> list[Manifest]:
         """Every claim and VolumeSnapshot that is a copy: what its run left may stand in a namespace without any run."""
-        found = await self._all(kinds.CLAIM, naming.COPY_LABEL)
-        for scope in self._scopes:
-            found += await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, scope, naming.COPY_LABEL) or ()
-        return found
+        claims = await self._all(kinds.CLAIM, naming.COPY_LABEL)
+        return claims + await self._if_served(kinds.VOLUME_SNAPSHOT, naming.COPY_LABEL)
+
+    async def _if_served(self, kind: Kind, labels: str) -> list[Manifest]:
+        pages = [await list_if_served(self._cluster, kind, scope, labels) for scope in self._scopes]
+        return [body for page in pages for body in page or ()]
 
     async def _all(self, kind: Kind, labels: str = "") -> list[Manifest]:
         pages = [await self._cluster.list(kind, scope, labels=labels) for scope in self._scopes]
