@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.connection import NoCluster
 from lowtide_operator.cluster.errors import ClusterError
-from lowtide_operator.cluster.protocol import Cluster
+from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.cluster.real import KubernetesCluster
 from lowtide_operator.handlers.reports import build_registry
 from lowtide_operator.handlers.watch import Watch
-from lowtide_operator.manifests import Installation, ReleasePods, mover_job, release_job
+from lowtide_operator.manifests import Installation, ReleasePods, hook_job, mover_job, release_job
+from lowtide_operator.planning.actions import HookJob, MoverJob
 from lowtide_operator.reconcile.apply import Applier
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
@@ -78,11 +79,21 @@ async def _work(
     installation = Installation(image=settings.mover_image, cluster_uid=uid, pull_policy=settings.mover_pull_policy)
     queue: WorkQueue[Key] = WorkQueue()
     pods = ReleasePods(settings.namespace, settings.release_account, settings.release_pod)
-    gatherer = Gatherer(cluster, uid, settings.namespace, streams_allowed=settings.allow_streams)
-    leases = NamespaceLeases(cluster, settings.installation, settings.hold)
-    applier = Applier(
-        cluster, lambda job: mover_job(job, installation), lambda job: release_job(job, installation, pods)
+    gatherer = Gatherer(
+        cluster,
+        uid,
+        settings.namespace,
+        streams_allowed=settings.allow_streams,
+        exec_namespaces=settings.exec_namespaces,
     )
+    leases = NamespaceLeases(cluster, settings.installation, settings.hold)
+
+    def build(job: MoverJob | HookJob) -> Manifest:
+        if isinstance(job, HookJob):
+            return hook_job(job, installation, settings.exec_account)
+        return mover_job(job, installation)
+
+    applier = Applier(cluster, build, lambda job: release_job(job, installation, pods))
     driver = Driver(cluster=cluster, gatherer=gatherer, plan=plan, applier=applier, leases=leases, metrics=metrics)
     inbox = Inbox(queue, driver, heartbeat)
     resync = Resync(cluster, settings.namespaces, queue, driver, gatherer)

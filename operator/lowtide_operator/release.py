@@ -23,7 +23,7 @@ from lowtide_operator.cluster.connection import NoCluster
 from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.cluster.real import KubernetesCluster
-from lowtide_operator.planning.actions import Action, MoverJob, Ref, ReleaseJob
+from lowtide_operator.planning.actions import Action, HookJob, MoverJob, Ref, ReleaseJob
 from lowtide_operator.planning.armed import plan_armed
 from lowtide_operator.planning.naming import API_VERSION
 from lowtide_operator.planning.observed import Uid
@@ -112,7 +112,7 @@ class Guard:
             logger.warning("looking again: %s", error)
 
 
-def _makes_nothing(job: MoverJob | ReleaseJob) -> Manifest:
+def _makes_nothing(job: MoverJob | HookJob | ReleaseJob) -> Manifest:
     raise LookupError(f"a release makes no Job ({job.name})")
 
 

@@ -45,6 +45,10 @@ class Settings:
     none)."""
     allow_streams: bool = False
     """Whether BackupPolicies may name images whose commands write streams: `true` or `false` (default: false)."""
+    exec_namespaces: tuple[str, ...] = ()
+    """The namespaces in which commands may be executed in pods, for hooks, separated by commas (default: none)."""
+    exec_account: str = "lowtide-exec"
+    """The service account in each of these namespaces that may do so."""
     workers: int = 4
     """How many objects are worked on at the same time."""
     resync: float = 300.0
@@ -92,12 +96,14 @@ def from_environment(environment: Mapping[str, str], namespace_file: Path = NAME
         namespace=namespace,
         mover_image=image,
         installation=reader.text("INSTALLATION") or f"{namespace}/lowtide",
-        namespaces=tuple(sorted({name.strip() for name in reader.text("NAMESPACES").split(",") if name.strip()})),
+        namespaces=reader.names("NAMESPACES"),
         cluster_uid=reader.text("CLUSTER_UID"),
         mover_pull_policy=reader.one_of("MOVER_PULL_POLICY", ("", "Always", "IfNotPresent", "Never")),
         release_account=reader.text("RELEASE_ACCOUNT") or Settings.release_account,
         release_pod=reader.fields("RELEASE_POD", ("nodeSelector", "tolerations", "affinity", "priorityClassName")),
         allow_streams=reader.one_of("ALLOW_STREAMS", ("false", "true")) == "true",
+        exec_namespaces=reader.names("EXEC_NAMESPACES"),
+        exec_account=reader.text("EXEC_ACCOUNT") or Settings.exec_account,
         workers=reader.number("WORKERS", Settings.workers, int, least=1),
         resync=reader.number("RESYNC", Settings.resync, float, least=5),
         inactivity=reader.number("INACTIVITY", Settings.inactivity, float, least=5),
@@ -123,6 +129,10 @@ class _Reader:
 
     def text(self, name: str) -> str:
         return self._environment.get(PREFIX + name, "").strip()
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Names that are separated by commas, each once."""
+        return tuple(sorted({part.strip() for part in self.text(name).split(",") if part.strip()}))
 
     def one_of(self, name: str, choices: tuple[str, ...]) -> str:
         """One of `choices`; the first where the variable is not set."""

@@ -125,6 +125,52 @@ def test_bindings_name_the_account_of_the_deployment(render: Render) -> None:
             assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "lowtide"}]
 
 
+def test_nobody_may_execute_commands_unless_it_is_said_where(render: Render) -> None:
+    rendered = render("namespaces={shop,wiki}")
+    assert not [role for role in of_kind(rendered, "Role") if "exec" in role["metadata"]["name"]]
+    assert not any(name.startswith("LOWTIDE_EXEC") for name in environment(rendered))
+
+
+@pytest.mark.parametrize("scope", ["namespaces={shop,wiki,mail}", "clusterWide=true"])
+def test_where_it_is_said_an_account_may_execute_commands_there_and_nothing_else(render: Render, scope: str) -> None:
+    rendered = render(scope, "exec.namespaces={shop,mail}")
+    found = {}
+    for kind in ("ServiceAccount", "Role", "RoleBinding"):
+        own = [body for body in of_kind(rendered, kind) if body["metadata"]["name"] == "lowtide-exec"]
+        assert [body["metadata"]["namespace"] for body in own] == ["mail", "shop"]
+        found[kind] = own
+    for role, binding in zip(found["Role"], found["RoleBinding"], strict=True):
+        assert {resource: rule["verbs"] for rule in role["rules"] for resource in rule["resources"]} == {
+            "pods": ["list"],
+            "pods/exec": ["get", "create"],
+        }
+        (subject,) = binding["subjects"]
+        assert subject == {
+            "kind": "ServiceAccount",
+            "name": "lowtide-exec",
+            "namespace": binding["metadata"]["namespace"],
+        }, "a token reaches no other namespace"
+    assert environment(rendered)["LOWTIDE_EXEC_NAMESPACES"] == "mail,shop"
+    assert environment(rendered)["LOWTIDE_EXEC_ACCOUNT"] == "lowtide-exec"
+    assert "pods/exec" not in [resource for rule in operator_rules(rendered) for resource in rule["resources"]]
+
+
+def operator_rules(rendered: Rendered) -> list[dict[str, Any]]:
+    """The rules of the roles that are bound to the operator's own account."""
+    bindings = [*of_kind(rendered, "RoleBinding"), *of_kind(rendered, "ClusterRoleBinding")]
+    bound = {b["roleRef"]["name"] for b in bindings for s in b["subjects"] if s["name"] == "lowtide"}
+    roles = [*of_kind(rendered, "ClusterRole"), *of_kind(rendered, "Role")]
+    assert bound
+    return [rule for role in roles if role["metadata"]["name"] in bound for rule in role["rules"]]
+
+
+def test_commands_in_a_namespace_that_is_not_served_are_refused() -> None:
+    settings = ("--set", "namespaces={shop}", "--set", "exec.namespaces={wiki}")
+    done = helm("template", "lowtide", str(CHART), *settings)
+    assert done.returncode != 0
+    assert "exec.namespaces has wiki, which is not served: add it to namespaces" in done.stderr
+
+
 def test_release_pods_are_scheduled_like_the_operator(render: Render) -> None:
     rendered = render("nodeSelector.pool=tools", "priorityClassName=high")
     given = json.loads(environment(rendered)["LOWTIDE_RELEASE_POD"])

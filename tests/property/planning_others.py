@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lowtide_engine.contract import Outcome, Result, encode
+from lowtide_operator.api.stream import Stream
 from lowtide_operator.planning import actions as act
 from lowtide_operator.planning.naming import is_ours
 from lowtide_operator.planning.observed import (
@@ -56,7 +57,7 @@ class Stored:
 class Mover:
     """What a mover's pod is doing. `torn`: a consumer ran while it read."""
 
-    job: act.MoverJob
+    job: act.MoverJob | act.HookJob
     job_uid: Uid
     torn: bool = False
 
@@ -99,7 +100,8 @@ class Others:
     trouble: str
     contents: dict[str, str]
     repository_id: str
-    fate: Callable[[act.MoverJob], Fate]
+    fate: Callable[[act.MoverJob | act.HookJob], Fate]
+    hooked: list[tuple[str, tuple[str, ...]]]
     numbers: Iterator[int]
 
     def touched(self, meta: Meta, *, spec: bool = False, **more: Any) -> Meta:
@@ -230,7 +232,7 @@ class Others:
             fate = self.fate(mover.job)
             pods = [p for p in self.pods.values() if p.meta.controller and p.meta.controller.uid == job.meta.uid]
             if not pods and not job.failed and not job.complete and not self._out_of_time(job, mover):
-                claims = (mounted(mover.job),) if mover.job.claim else ()
+                claims = tuple(filter(None, [mounted(mover.job)]))
                 for name in claims:
                     asked = self.copied.get(f"claim {name}")
                     if isinstance(asked, act.CreateCopy) and self.claims[name].phase == "Pending" and not self.trouble:
@@ -249,7 +251,10 @@ class Others:
                     progress=MoverProgress(self.now),
                 )
                 self.movers[pod.meta.uid] = mover
-                if mover.job.writes:
+                if isinstance(mover.job, act.HookJob):
+                    running = {p.meta.controller.name for p in self.pods.values() if p.ready and p.meta.controller}
+                    self.hooked.append((mover.job.hook, tuple(sorted(running))))
+                elif mover.job.writes:
                     self.contents[mover.job.claim] = "half"
             elif pods and pods[0].phase == "Running" and pods[0].meta.deleted is None and fate.end != "hang":
                 self._end_mover(job, pods[0], mover, fate)
@@ -285,7 +290,7 @@ class Others:
             finished=self.now,
         )
         good = result.outcome is Outcome.OK
-        containers = (container, self._writer(fate)) if mover.job.stream is not None else (container,)
+        containers = (container, self._writer(fate)) if streamed(mover.job) is not None else (container,)
         self.pods[pod.meta.uid] = replace(
             pod, phase="Succeeded" if good else "Failed", containers=containers, meta=self.touched(pod.meta)
         )
@@ -304,6 +309,9 @@ class Others:
         outcome = {"ok": Outcome.OK, "partial": Outcome.PARTIAL, "vanish": Outcome.OK, "empty": Outcome.OK}.get(
             fate.end, Outcome.FAILED
         )
+        if isinstance(job, act.HookJob):
+            good = fate.end in ("ok", "vanish")
+            return Result("hook", *((Outcome.OK, "Done") if good else (Outcome.FAILED, "CommandFailed")), "exit code")
         if job.repository_id and job.repository_id != self.repository_id:
             return Result(
                 job.purpose.value, Outcome.FAILED, "RepositoryChanged", "another repository", self.repository_id
@@ -361,10 +369,12 @@ class Others:
     def _tear(self) -> None:
         """A mover that reads or writes while a consumer's pod has the volume gets a torn state."""
         for uid, mover in self.movers.items():
-            if uid in self.pods and self.pods[uid].phase == "Running" and mover.job.claim:
+            if uid in self.pods and self.pods[uid].phase == "Running" and mounted(mover.job):
                 for pod in self.consumers(mounted(mover.job)):
                     mover.torn = True
-                    assert not mover.job.writes, f"{pod.meta.name} runs while {mover.job.name} writes its volume"
+                    assert not (isinstance(mover.job, act.MoverJob) and mover.job.writes), (
+                        f"{pod.meta.name} runs while {mover.job.name} writes its volume"
+                    )
 
     def consumers(self, claim: str) -> list[Pod]:
         return [
@@ -374,6 +384,11 @@ class Others:
         ]
 
 
-def mounted(job: act.MoverJob) -> str:
-    """The claim whose volume the mover has."""
-    return job.copy or job.claim
+def streamed(job: act.MoverJob | act.HookJob) -> Stream | None:
+    """The stream that the mover stores."""
+    return None if isinstance(job, act.HookJob) else job.stream
+
+
+def mounted(job: act.MoverJob | act.HookJob) -> str:
+    """The claim whose volume the mover has; a hook has none."""
+    return "" if isinstance(job, act.HookJob) else job.copy or job.claim

@@ -58,7 +58,18 @@ from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
 from lowtide_operator.planning.restore import plan_restore
 from lowtide_operator.planning.snapshot import plan_snapshot
-from tests.property.planning_others import REPOSITORY, SPACE, START, Conflict, Fate, Mover, Others, Stored, mounted
+from tests.property.planning_others import (
+    REPOSITORY,
+    SPACE,
+    START,
+    Conflict,
+    Fate,
+    Mover,
+    Others,
+    Stored,
+    mounted,
+    streamed,
+)
 
 __all__ = ["REPOSITORY", "SPACE", "START", "Cluster", "Conflict", "Fate", "reasons"]
 
@@ -85,7 +96,9 @@ class Cluster(Others):
         self.repository: dict[str, Stored] = {}
         self.forgotten: list[str] = []
         self.contents: dict[str, str] = {}
-        self.fate: Callable[[act.MoverJob], Fate] = lambda job: Fate()
+        self.fate: Callable[[act.MoverJob | act.HookJob], Fate] = lambda job: Fate()
+        self.hooked: list[tuple[str, tuple[str, ...]]] = []
+        self.exec_allowed = True
         self.log: list[str] = []
         self.events: list[act.Announce] = []
         self.wanted: dict[Uid, int] = {}
@@ -195,6 +208,7 @@ class Cluster(Others):
             cluster="cluster-1",
             namespace_terminating=self.namespace_terminating,
             streams_allowed=self.streams_allowed,
+            exec_allowed=self.exec_allowed,
             pods=tuple(self.pods.values()),
             workloads=tuple(self.workloads.values()),
             keepers=tuple(self.keepers.values()),
@@ -403,7 +417,7 @@ class Cluster(Others):
             if job.meta.labels.get(RUN_LABEL) == gone.meta.uid:
                 self._delete_job(job)
 
-    def _create_job(self, job: act.MoverJob) -> None:
+    def _create_job(self, job: act.MoverJob | act.HookJob) -> None:
         if any(seen.meta.name == job.name for seen in self.jobs.values()):
             return
         if job.purpose in (act.Purpose.BACKUP, act.Purpose.RESTORE):
@@ -413,9 +427,12 @@ class Cluster(Others):
                 )
                 if same and (uid in self.pods or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for volume {job.claim}: {mover.job.name} and {job.name}")
-        if job.stream is not None:
+        if isinstance(job, act.HookJob):
+            ran = [mover.job.name for mover in self.movers.values() if isinstance(mover.job, act.HookJob)]
+            assert job.name not in ran, f"two Jobs for hook {job.hook}"
+        elif job.stream is not None:
             for uid, mover in self.movers.items():
-                if mover.job.stream == job.stream and (uid in self.pods or mover.job_uid in self.jobs):
+                if streamed(mover.job) == job.stream and (uid in self.pods or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for stream {job.stream.name}: {mover.job.name} and {job.name}")
         seen = MoverJobSeen(self.meta(job.name, labels=dict(job.labels)), started=self.now)
         self.jobs[seen.meta.uid] = seen

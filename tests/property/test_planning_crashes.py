@@ -58,6 +58,18 @@ def streams() -> tuple[Cluster, tuple[str, str]]:
     return world, ("snapshot", "one")
 
 
+def hooked_snapshot() -> tuple[Cluster, tuple[str, str]]:
+    world = group(hooks={"before": [HOOK], "after": [HOOK]})
+    world.add_snapshot()
+    return world, ("snapshot", "one")
+
+
+def failing_hooked_snapshot() -> tuple[Cluster, tuple[str, str]]:
+    world, key = hooked_snapshot()
+    world.fate = lambda job: Fate("oom", False) if job.purpose == "backup" else Fate()
+    return world, key
+
+
 def deleted_snapshot() -> tuple[Cluster, tuple[str, str]]:
     world = group()
     world.add_snapshot(deletionPolicy="Delete")
@@ -82,6 +94,8 @@ def rolled_back() -> tuple[Cluster, tuple[str, str]]:
     world.fate = lambda job: wrong if job.purpose == "restore" and set(job.snapshot_ids) & good else Fate()
     return world, key
 
+
+HOOK = {"podSelector": {"matchLabels": {"app": "db"}}, "command": ["sync"]}
 
 Story = Callable[[], tuple[Cluster, tuple[str, str]]]
 STORIES = [snapshot, failing_snapshot, lost_result, streams, deleted_snapshot, restore, rolled_back]
@@ -126,10 +140,11 @@ def end(world: Cluster, key: tuple[str, str]) -> dict[str, Any]:
         "ready": found is not None and is_true(found.status.conditions, "Ready"),
         "reason": found.status.failure.reason if found is not None and found.status.failure is not None else None,
         "stored": len(world.repository),
+        "hooked": [name for name, _ in world.hooked],
     }
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", [*STORIES, hooked_snapshot])
 def test_whichever_action_is_the_last_before_the_operator_dies_the_end_is_the_same(story: Story):
     world, key = story()
     actions = go_on(world, key)
@@ -142,7 +157,7 @@ def test_whichever_action_is_the_last_before_the_operator_dies_the_end_is_the_sa
         assert end(world, key) == expected, f"killed after {crash_at} actions"
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", [*STORIES, hooked_snapshot, failing_hooked_snapshot])
 def test_an_operator_that_always_dies_after_its_first_effect_gets_there_too(story: Story):
     world, key = story()
     go_on(world, key)

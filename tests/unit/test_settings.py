@@ -38,6 +38,12 @@ def test_namespaces_that_are_served_bound_what_is_watched() -> None:
     assert settings.heartbeat_namespace == "blog", "the heartbeat must be where the watch looks"
 
 
+def test_commands_are_executed_in_no_namespace_that_is_not_named() -> None:
+    assert from_environment(LEAST, NOWHERE).exec_namespaces == ()
+    named = from_environment({**LEAST, "LOWTIDE_EXEC_NAMESPACES": "shop, blog"}, NOWHERE)
+    assert (named.exec_namespaces, named.exec_account) == (("blog", "shop"), "lowtide-exec")
+
+
 def test_every_fault_is_named_at_once() -> None:
     wrong = {"LOWTIDE_WORKERS": "many", "LOWTIDE_HOLD": "1", "LOWTIDE_LOG_FORMAT": "xml", "LOWTIDE_HEARTBEAT": "nan"}
     wrong["LOWTIDE_RELEASE_POD"] = '{"hostNetwork": true}'

@@ -62,6 +62,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- define "lowtide.execAccount" -}}
+{{- printf "%s-exec" (include "lowtide.fullname" .) }}
+{{- end }}
+
+{{- /* The namespaces in whose pods commands may be executed, separated by commas; all of them are served. */}}
+{{- define "lowtide.execNamespaces" -}}
+{{- $served := splitList "," (include "lowtide.namespaces" .) }}
+{{- range .Values.exec.namespaces }}
+{{- if not (or $.Values.clusterWide (has . $served)) }}
+{{- fail (printf "exec.namespaces has %s, which is not served: add it to namespaces" .) }}
+{{- end }}
+{{- end }}
+{{- .Values.exec.namespaces | sortAlpha | join "," }}
+{{- end }}
+
 {{- /* Under which name this installation holds namespaces. */}}
 {{- define "lowtide.installation" -}}
 {{- printf "%s/%s" .Release.Namespace (include "lowtide.fullname" .) }}

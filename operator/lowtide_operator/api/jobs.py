@@ -28,12 +28,12 @@ class JobRecord(Model):
     name: str
     """Its name."""
     purpose: str
-    """What it is for: preflight, stream, backup, lookup, verdict, forget or restore."""
+    """What it is for: preflight, stream, before-hook, backup, lookup, verdict, after-hook, forget or restore."""
     claim: str = ""
     """The claim that it reads or writes, if any."""
     role: str = ""
     """Tells apart Jobs of one purpose for one claim, such as the backup before a Restore writes; the name of a
-    stream."""
+    stream or of a hook."""
     attempt: int
     """Which attempt it is, from 1."""
     created_at: Timestamp

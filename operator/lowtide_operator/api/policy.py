@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -10,65 +9,17 @@ from typing import Annotated
 from pydantic import Field
 
 from lowtide_operator.api.conditions import Condition
+from lowtide_operator.api.hooks import Hooks
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.api.quiesce import Quiesce
 from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.selectors import LabelSelector
 from lowtide_operator.api.stream import Stream
-from lowtide_operator.api.values import Duration, LabelKey, LabelValue, Name, Schedule, Timestamp, TimeZone
+from lowtide_operator.api.values import Duration, Name, Schedule, Timestamp, TimeZone
 
 CONDITIONS = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-
-
-class SelectorOperator(StrEnum):
-    """How a label is compared."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-
-
-class SelectorRequirement(Model):
-    """One requirement on a label."""
-
-    rules = (
-        Rule(
-            "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
-            "In and NotIn need values, Exists and DoesNotExist have none",
-            lambda self: (self.operator in (SelectorOperator.IN, SelectorOperator.NOT_IN)) == bool(self.values),
-        ),
-    )
-
-    key: LabelKey
-    """The label's key."""
-    operator: SelectorOperator
-    """In, NotIn, Exists or DoesNotExist."""
-    values: Annotated[
-        tuple[LabelValue, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})
-    ] = ()
-    """The values for In and NotIn."""
-
-
-class LabelSelector(Model):
-    """A label selector, as in a Deployment. Everything in it must hold; an empty one is refused."""
-
-    rules = (
-        Rule(
-            "(has(self.matchLabels) && self.matchLabels.size() > 0)"
-            " || (has(self.matchExpressions) && self.matchExpressions.size() > 0)",
-            "an empty selector would take every claim: say matchLabels or matchExpressions",
-            lambda self: bool(self.match_labels) or bool(self.match_expressions),
-        ),
-    )
-
-    match_labels: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
-    """Labels that a claim must have."""
-    match_expressions: Annotated[
-        tuple[SelectorRequirement, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
-    ] = ()
-    """Requirements that a claim must meet."""
 
 
 class Volumes(Model):
@@ -172,6 +123,12 @@ class BackupPolicySpec(Model):
             lambda self: self.volumes is not None or not self.quiesce.workloads,
         ),
         Rule(
+            "has(self.volumes) || ((!has(self.hooks.before) || self.hooks.before.size() == 0)"
+            " && (!has(self.hooks.after) || self.hooks.after.size() == 0))",
+            "hooks go with volumes: they run right before and after the capture, and streams are stored before that",
+            lambda self: self.volumes is not None or not (self.hooks.before or self.hooks.after),
+        ),
+        Rule(
             "!has(self.repository.claimName) || !has(self.volumes) || !has(self.volumes.claims)"
             " || !(self.repository.claimName in self.volumes.claims)",
             "a repository can't be backed up into itself: its claim is among volumes.claims",
@@ -206,6 +163,8 @@ class BackupPolicySpec(Model):
     or is cut, nothing is stopped and the run fails. Off unless the chart allows it (streams.allow)."""
     quiesce: Quiesce = Field(default_factory=Quiesce)
     """How the workloads that use the volumes are stopped."""
+    hooks: Hooks = Field(default_factory=Hooks)
+    """Commands that run in pods before the workloads are stopped and after they run again."""
     snapshot_deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     """The deletionPolicy of the Snapshots that the schedule makes."""
     mover: Mover = Field(default_factory=Mover)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lowtide_operator.api.conditions import Condition
+from lowtide_operator.api.hooks import HookStatus, ResolvedHook
 from lowtide_operator.api.jobs import Failure, JobRecord
 from lowtide_operator.api.model import Column, Kind, Model, Resource, Rule
 from lowtide_operator.api.mover import CopiedTolerations, Mover, MoverSecurityContext
@@ -109,6 +110,8 @@ class Resolved(Model):
     """The streams of the group."""
     quiesce: Quiesce
     """How workloads are stopped; strategy None where there are only streams."""
+    hooks: Annotated[tuple[ResolvedHook, ...], Field(json_schema_extra=BY_NAME)] = ()
+    """The commands that run in pods, those of `before` first."""
     mover: Mover
     """How movers run."""
 
@@ -227,6 +230,8 @@ class SnapshotStatus(Model):
     """The pod that puts the workloads back where the operator can't."""
     quiesce: QuiesceLedger | None = None
     """What was stopped, and whether it runs again."""
+    hooks: Annotated[tuple[HookStatus, ...], Field(json_schema_extra=BY_NAME)] = ()
+    """What came of each hook, from the moment that the first of them may run."""
     attempt: int = 0
     """How many attempts were started."""
     start_time: Timestamp | None = None

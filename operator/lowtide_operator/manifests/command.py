@@ -47,7 +47,8 @@ def mount_path(claim: str) -> str:
 
 def arguments(job: MoverJob) -> list[str]:
     """The arguments of `lowtide` for `job`, as they are meant: container_arguments makes them safe for a container."""
-    words = [_COMMANDS[job.purpose], *_by_purpose(job)]
+    of_purpose = _by_purpose(job)
+    words = [_COMMANDS[job.purpose], *of_purpose]
     words += _option("--expect-repository", job.repository_id)
     words += _option("--retry-lock", PREFLIGHT_LOCK_WAIT if job.purpose is Purpose.PREFLIGHT else LOCK_WAIT)
     words += _options("--dead-holder", job.dead_holders)
@@ -83,6 +84,8 @@ def _by_purpose(job: MoverJob) -> list[str]:
             return list(job.snapshot_ids)
         case Purpose.RESTORE:
             return _restore(job)
+        case Purpose.BEFORE_HOOK | Purpose.AFTER_HOOK:
+            raise ValueError(f"the Job {job.name} is a hook, and no mover")
 
 
 def _preflight(job: MoverJob) -> list[str]:

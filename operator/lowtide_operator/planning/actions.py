@@ -74,9 +74,11 @@ class Purpose(StrEnum):
 
     PREFLIGHT = "preflight"
     STREAM = "stream"
+    BEFORE_HOOK = "before-hook"
     BACKUP = "backup"
     LOOKUP = "lookup"
     VERDICT = "verdict"
+    AFTER_HOOK = "after-hook"
     FORGET = "forget"
     RESTORE = "restore"
 
@@ -175,10 +177,30 @@ class MoverJob:
 
 
 @dataclass(frozen=True, slots=True)
+class HookJob:
+    """The Job of one hook (BEFORE_HOOK or AFTER_HOOK): it executes `command` in `container` ("" for the only one) of
+    the one pod that `selector` finds, and gives up `timeout` seconds after its start. It has no volume and no Secret,
+    and a token that may execute commands in the namespace's pods.
+    """
+
+    namespace: str
+    name: str
+    purpose: Purpose
+    owner: Ref
+    labels: Mapping[str, str]
+    hook: str
+    selector: str
+    command: tuple[str, ...]
+    timeout: int
+    active_deadline: int
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CreateJob:
     """Create the Job. "Exists" is success: the name is deterministic, and a Job of ours is never modified."""
 
-    job: MoverJob
+    job: MoverJob | HookJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from lowtide_operator.api.policy import DeletionPolicy
 from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
 from lowtide_operator.planning.copies import discarded, movers_of_volumes
+from lowtide_operator.planning.hooks import after_hooks
 from lowtide_operator.planning.jobs import GOOD, Task, delete_ended, drive, end_jobs, latest, restart
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER, run_tags
@@ -22,7 +23,7 @@ TRY_AGAIN = timedelta(minutes=10)
 """How long a forget that failed for good rests before it is tried again: a person may have mended the Secret."""
 
 STORING = frozenset({Purpose.BACKUP.value, Purpose.STREAM.value})
-RUN_PURPOSES = frozenset(purpose.value for purpose in Purpose) - {Purpose.FORGET.value}
+RUN_PURPOSES = frozenset(purpose.value for purpose in Purpose) - {Purpose.FORGET.value, Purpose.AFTER_HOOK.value}
 DELETION = "deletion"
 
 
@@ -44,7 +45,8 @@ def plan_deletion(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
     if not ended or not (released or release(run, movers=movers)):
         delete_ended(run)
         return
-    if not discarded(run):
+    policy = spec.policy_name if spec is not None else ""
+    if not after_hooks(run, policy) or not discarded(run):
         delete_ended(run)
         return
     if run.status.end_time is None:

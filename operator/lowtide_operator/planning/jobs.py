@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from lowtide_engine.contract import Outcome, Result
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.mover import Mover
-from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, MoverJob, Purpose, Ref
+from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, HookJob, MoverJob, Purpose, Ref
 from lowtide_operator.planning.mover_pods import (
-    MOVER_CONTAINER,
+    OUR_CONTAINERS,
     STREAM_FAILED,
     is_writer_awaited,
     result_of,
@@ -78,7 +78,7 @@ class Task:
 
     purpose: Purpose
     mover: Mover
-    build: Callable[[str, int], MoverJob]
+    build: Callable[[str, int], MoverJob | HookJob]
     claim: str = ""
     role: str = ""
     until: datetime | None = None
@@ -293,11 +293,13 @@ def _without_result(run: Run[S], record: JobRecord, container: Container) -> Job
     """The container ended and left nothing that can be read; what it had stored may still be there."""
     if container.terminated == "OOMKilled":
         limit = f" (limit {container.memory_limit})" if container.memory_limit else ""
-        text = f"The mover ran out of memory{limit}: raise mover.resources.limits.memory."
+        what = "" if _called(record) == "hook" else ": raise mover.resources.limits.memory"
+        text = f"The {_called(record)} ran out of memory{limit}{what}."
         reason = "OutOfMemory"
     else:
         why = container.terminated or "Error"
-        text = f"The mover ended with exit code {container.exit_code} ({why}) and left no result that can be read."
+        what = f"The {_called(record)} ended with exit code {container.exit_code} ({why})"
+        text = f"{what} and left no result that can be read."
         reason = "ResultLost"
     done = _over(run, record, JobOutcome.MISSING, reason, text)
     return done.model_copy(update={"pod_uid": _terminated_pod(run, record)})
@@ -321,7 +323,7 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
     if running is None:
         why = why_pending(pods)
         if run.now >= job.meta.created + deadlines.start:
-            text = f"The mover did not start within {int(deadlines.start.total_seconds())} s: {why}"
+            text = f"The {_called(record)} did not start within {int(deadlines.start.total_seconds())} s: {why}"
             return _over(run, record, JobOutcome.FAILED, "CannotStart", text)
         run.look_again_at(job.meta.created + deadlines.start)
         run.look_again(30)
@@ -342,6 +344,10 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
         task.on_progress(record, told)
     run.look_again(30)
     return record.model_copy(update={"message": None})
+
+
+def _called(record: JobRecord) -> str:
+    return "hook" if record.purpose in (Purpose.BEFORE_HOOK.value, Purpose.AFTER_HOOK.value) else "mover"
 
 
 def _last_words(told: MoverProgress | None) -> str:
@@ -397,7 +403,7 @@ def _pods_of(run: Run[S], job: Uid) -> tuple[Pod, ...]:
 
 def _terminated_pod(run: Run[S], record: JobRecord) -> str | None:
     for pod in _pods_of(run, Uid(record.uid)) if record.uid is not None else ():
-        if any(container.name == MOVER_CONTAINER and container.terminated for container in pod.containers):
+        if any(container.name in OUR_CONTAINERS and container.terminated for container in pod.containers):
             return pod.meta.uid
     return record.pod_uid
 

@@ -8,6 +8,8 @@ from lowtide_engine.contract import ContractError, Result, decode
 from lowtide_operator.planning.observed import Container, Pod
 
 MOVER_CONTAINER = "mover"
+OUR_CONTAINERS = (MOVER_CONTAINER, "hook")
+"""Those of our pods' whose termination message is a result."""
 WRITER_CONTAINER = "writer"
 """The container beside the mover in which the command of a stream runs."""
 
@@ -26,7 +28,7 @@ MOVER_NOTICES = timedelta(minutes=1)
 def result_of(pods: tuple[Pod, ...]) -> Result | Container | None:
     """The result of a mover that ended; its container where it left none that can be read; None while none ended."""
     ended: Container | None = None
-    for container in _containers(pods, MOVER_CONTAINER):
+    for container in (found for name in OUR_CONTAINERS for found in _containers(pods, name)):
         if container.terminated:
             try:
                 return decode(container.message)

@@ -37,9 +37,11 @@ TAG_PREFIX = "lowtide:"
 _MOVER_PREFIX = {
     Purpose.PREFLIGHT: "preflight",
     Purpose.STREAM: "stream",
+    Purpose.BEFORE_HOOK: "before",
     Purpose.BACKUP: "backup",
     Purpose.LOOKUP: "lookup",
     Purpose.VERDICT: "verdict",
+    Purpose.AFTER_HOOK: "after",
     Purpose.FORGET: "forget",
     Purpose.RESTORE: "restore",
 }

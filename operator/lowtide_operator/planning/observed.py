@@ -195,7 +195,8 @@ class Workload:
     ("Retain" where unset). `update_waits` is whether pods of a StatefulSet have an older revision that OnDelete or a
     partition keeps. `ready` is status.readyReplicas, `observed_generation` is status.observedGeneration.
     `finished` is, for a Job, whether it is Complete or Failed; `started` its status.startTime. `writer` is the field
-    manager that set spec.replicas or spec.suspend last, as managedFields say ("" where they don't).
+    manager that set spec.replicas or spec.suspend last, as managedFields say ("" where they don't). `selector` is
+    spec.selector as `kubectl get pods -l` takes it, "" where the kind has none.
     """
 
     api_version: str
@@ -216,6 +217,7 @@ class Workload:
     finished: bool = False
     started: datetime | None = None
     writer: str = ""
+    selector: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +356,8 @@ class World:
     naming.RELEASE_OF_LABEL = the run's uid).
     namespace_terminating: the namespace has a deletionTimestamp, so that no Job can be created in it.
     elevated_allowed: a cluster administrator annotated the namespace (design 4, Movers). streams_allowed: whether this
-    installation runs the images of streams. cluster: the uid of kube-system, which tags and lock holders carry.
+    installation runs the images of streams. exec_allowed: whether it may execute commands in pods of the namespace (the
+    chart's exec.namespaces). cluster: the uid of kube-system, which tags and lock holders carry.
 
     Only for a Snapshot whose capture makes copies: storage_classes; and for method Snapshot, snapshots_served (whether
     the API server has VolumeSnapshots at all), snapshot_classes, and volume_snapshots (those of this run; none where
@@ -366,6 +369,7 @@ class World:
     namespace_terminating: bool = False
     elevated_allowed: bool = False
     streams_allowed: bool = False
+    exec_allowed: bool = False
     pods: tuple[Pod, ...] = ()
     workloads: tuple[Workload, ...] = ()
     keepers: tuple[Keeper, ...] = ()

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from lowtide_operator.api import SnapshotStatus
 from lowtide_operator.api.conditions import is_true
 from lowtide_operator.api.quiesce import QuiesceLedger, QuiesceStrategy
+from lowtide_operator.planning.hooks import hooks_left
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import Meta, RestoreObject, SnapshotObject, Uid, World
 from lowtide_operator.planning.users import find_users
@@ -50,8 +52,8 @@ def is_older(other: OtherRun, meta: Meta) -> bool:
 
 
 def _unfinished(world: World) -> Iterator[OtherRun]:
-    """The runs that stop or read something, or will. One that is not resolved may wait for ours, and stops nothing
-    without seeing our intent: it is in nobody's way."""
+    """The runs that stop or read something, or will, and those whose hooks have yet to undo something. One that is not
+    resolved may wait for ours, and stops nothing without seeing our intent: it is in nobody's way."""
     runs: tuple[SnapshotObject | RestoreObject, ...] = (*world.snapshots, *world.restores)
     for run in runs:
         status, ledger = run.status, run.status.quiesce
@@ -62,12 +64,14 @@ def _unfinished(world: World) -> Iterator[OtherRun]:
             or (deleting and FINALIZER not in run.meta.finalizers)
         ):
             continue
-        if ledger is not None and ledger.released_time is not None:
-            continue
-        if ledger is None and (deleting or status.failure is not None or is_true(status.conditions, "Captured")):
+        if ledger is not None:
+            over = ledger.released_time is not None
+        else:
+            over = deleting or status.failure is not None or is_true(status.conditions, "Captured")
+        if over and not (isinstance(status, SnapshotStatus) and hooks_left(status)):
             continue
         kind = "Snapshot" if isinstance(run, SnapshotObject) else "Restore"
-        busy = ledger is not None or is_true(status.conditions, "Quiesced")
+        busy = over or ledger is not None or is_true(status.conditions, "Quiesced")
         yield OtherRun(f"{kind} {run.meta.name}", run.meta.uid, run.meta.created, _claims(run), ledger, busy)
 
 

@@ -12,9 +12,10 @@ from them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.conditions import Truth, is_true
 from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger
 from lowtide_operator.planning.actions import PatchWorkload
 from lowtide_operator.planning.arming import arm, keep_armed
@@ -41,8 +42,12 @@ STALE_INTENT = timedelta(seconds=60)
 away."""
 
 
-def quiesce(run: Run[S], settings: Quiesce, claims: frozenset[str]) -> bool:
-    """Take the next step towards a quiet group; whether it is quiet now."""
+def quiesce(run: Run[S], settings: Quiesce, claims: frozenset[str], ready: Callable[[], bool] | None = None) -> bool:
+    """Take the next step towards a quiet group; whether it is quiet now.
+
+    `ready` is asked when nothing else is in the way any more, and before anything is stopped: it takes a step of its
+    own, and answers whether that was the last.
+    """
     if not stops_something(settings.strategy):
         other = first_in_the_way(run.meta, claims, frozenset(), run.world)
         if other is not None:
@@ -50,11 +55,13 @@ def quiesce(run: Run[S], settings: Quiesce, claims: frozenset[str]) -> bool:
             run.condition("Quiesced", Truth.UNKNOWN, "WaitingForOtherRun", text)
             run.look_again(5)
             return False
+        if ready is not None and not is_true(run.status.conditions, "Quiesced") and not ready():
+            return False
         run.condition("Quiesced", Truth.TRUE, "NotWanted", "Nothing was stopped: quiesce.strategy is None.")
         return True
     ledger = run.status.quiesce
     if ledger is None or ledger.start_time is None:
-        _intend(run, settings, claims, ledger)
+        _intend(run, settings, claims, ledger, ready)
         return False
     keep_armed(run)
     if run.failing:
@@ -101,7 +108,13 @@ def past_deadline(run: Run[S]) -> bool:
     )
 
 
-def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: QuiesceLedger | None) -> None:
+def _intend(
+    run: Run[S],
+    settings: Quiesce,
+    claims: frozenset[str],
+    ledger: QuiesceLedger | None,
+    ready: Callable[[], bool] | None,
+) -> None:
     users = find_users(claims, settings.workloads, run.world)
     workloads = [workload for _, workload in users.workloads]
     keepers = keepers_of(workloads, run.world)
@@ -156,6 +169,9 @@ def _intend(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quie
         run.update(quiesce=None)
         run.condition("Quiesced", Truth.UNKNOWN, "Arming", "Nothing is stopped before the release pod is ready.")
         run.look_again(1)
+        return
+    if ready is not None and not ready():
+        run.update(quiesce=None)
         return
     if ledger is None or ledger.workloads != wanted.workloads or run.now > _written(ledger, settings) + STALE_INTENT:
         run.update(quiesce=wanted)

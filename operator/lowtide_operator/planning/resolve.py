@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from lowtide_operator.api import BackupPolicySpec, SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.mover import Mover, Privilege
-from lowtide_operator.api.policy import Capture, CaptureMethod, LabelSelector, SelectorOperator, SelectorRequirement
+from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.api.quiesce import Quiesce, QuiesceStrategy
+from lowtide_operator.api.selectors import LabelSelector, SelectorOperator, SelectorRequirement
 from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.copyable import resolve_copy
+from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
@@ -72,6 +74,7 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     check_privilege(run, policy.spec.mover)
     if policy.spec.streams and not run.world.streams_allowed:
         run.fail("StreamsNotAllowed", NOT_ALLOWED)
+    hooks = resolve_hooks(run, policy.spec.hooks)
     copies: dict[str, ResolvedCopy | None] = {}
     for claim in claims if capture.method is not CaptureMethod.DIRECT else ():
         if not run.failing:
@@ -79,6 +82,7 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     if run.failing:
         return False
     resolved = _resolved(policy, policy.spec, capture, claims, copies, run.world, start_by)
+    resolved = resolved.model_copy(update={"hooks": hooks})
     run.update(start_time=run.now, attempt=1, resolved=resolved)
     run.waiting("Preflight", "The repository is being opened before anything is stopped.")
     run.look_again(1)

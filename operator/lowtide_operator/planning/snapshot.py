@@ -1,10 +1,11 @@
 """The planner of a Snapshot: one run over a group of volumes, step by step, each derived from what is observed.
 
-    resolve ─> finalizer ─> preflight ─> streams ─> quiesce ─> capture ─> release ─> settle ─> verdict ─> end
-       └────────────── a failure anywhere ──────────────> end movers ─> release ─> settle ─> end
+    resolve ─> finalizer ─> preflight ─> streams ─> hooks ─> quiesce ─> capture ─> release ─> settle ─> hooks ─>
+    verdict ─> end
+       └────────────── a failure anywhere ──────────────> end movers ─> release ─> settle ─> hooks ─> end
 
-With copies, capture is only the making of them: movers store them between settle and verdict, and a failure releases
-before it ends movers. Copies are deleted once they are stored, or the run fails.
+With copies, capture is only the making of them: movers store them between the last hooks and verdict, and a failure
+releases before it ends movers. Copies are deleted once they are stored, or the run fails.
 
 A step that is not done stops the plan there; the next observation goes on from it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from lowtide_engine.contract import Result
 from lowtide_operator.api import SnapshotSpec, SnapshotStatus
@@ -25,6 +27,7 @@ from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.capture import capture, store
 from lowtide_operator.planning.copies import discard, discarded, makes_copies, movers_of_volumes, take
 from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
+from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks
 from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER, run_tags
@@ -34,6 +37,9 @@ from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, 
 from lowtide_operator.planning.resolve import resolve
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.streams import store_streams, stream_jobs
+
+ENDED_FIRST = frozenset(purpose.value for purpose in Purpose if purpose is not Purpose.AFTER_HOOK)
+"""Whose Jobs a run that fails ends before it puts anything back."""
 
 STEPS = ("Quiesced", "Captured", "Released", "Uploaded", "Verified", "Ready")
 
@@ -68,7 +74,7 @@ def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:
     if not run.failing and snapshot.spec is not None:
         _advance(run, snapshot.spec)
     if run.failing:
-        _unwind(run)
+        _unwind(run, snapshot.spec.policy_name if snapshot.spec is not None else "")
     ledger = run.status.quiesce
     if ledger is not None and ledger.released_time is None:
         run.look_again_at(ledger.deadline)
@@ -111,13 +117,15 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
             return
     if not is_true(run.status.conditions, "Captured"):
         run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
-        if not quiesce(run, resolved.quiesce, frozenset(volume.claim for volume in resolved.volumes)):
+        claims = frozenset(volume.claim for volume in resolved.volumes)
+        hooks = partial(before_hooks, run, resolved, spec.policy_name)
+        if not quiesce(run, resolved.quiesce, claims, hooks):
             return
         run.waiting("Capturing", "The state of the volumes is being held fast.")
         if not (take(run, spec.policy_name, resolved) if makes_copies(resolved) else capture(run, spec, resolved)):
             return
     run.waiting("Releasing", "The workloads are being started again.")
-    if not _released(run):
+    if not _released(run) or not after_hooks(run, spec.policy_name) or run.failing:
         return
     run.waiting("Uploading", "The copies are being stored in the repository, while the workloads run.")
     if not store(run, spec, resolved):
@@ -211,22 +219,25 @@ def _verdict(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -
 
 def _succeed(run: Run[SnapshotStatus]) -> None:
     volumes, streams = run.status.volumes, run.status.streams
-    partial = [volume.claim for volume in volumes if volume.outcome is VolumeOutcome.PARTIAL]
+    incomplete = [volume.claim for volume in volumes if volume.outcome is VolumeOutcome.PARTIAL]
     run.update(
         end_time=run.now,
         files=sum(volume.files or 0 for volume in volumes) + len(streams),
         bytes=sum(v.bytes or 0 for v in volumes) + sum(s.bytes or 0 for s in streams),
         added_bytes=sum(v.added_bytes or 0 for v in volumes) + sum(s.added_bytes or 0 for s in streams),
     )
-    if partial:
-        run.condition("Ready", Truth.TRUE, "Partial", f"It can be restored; files are missing of {', '.join(partial)}.")
+    if incomplete:
+        reason, text = "Partial", f"It can be restored; files are missing of {', '.join(incomplete)}."
     else:
         what = "volumes and streams" if volumes and streams else "streams" if streams else "volumes"
-        run.condition("Ready", Truth.TRUE, "Complete", f"All {what} are stored and can be restored as one group.")
+        reason, text = "Complete", f"All {what} are stored and can be restored as one group."
+    if failed := failed_hooks(run):
+        text += f" Failed, and gone on without: hook {', '.join(failed)}."
+    run.condition("Ready", Truth.TRUE, reason, text)
     run.no_condition("Reconciling")
 
 
-def _unwind(run: Run[SnapshotStatus]) -> None:
+def _unwind(run: Run[SnapshotStatus], policy: str) -> None:
     """The way out of a run that fails: movers end, workloads come back, and then it is said why."""
     failure = run.status.failure
     if failure is None:
@@ -234,13 +245,13 @@ def _unwind(run: Run[SnapshotStatus]) -> None:
     run.waiting(failure.reason, failure.message)
     discard(run)
     if makes_copies(run.status.resolved) and not _released(run):
-        end_jobs(run, frozenset(purpose.value for purpose in Purpose), lost_after=LOST_MOVER)
+        end_jobs(run, ENDED_FIRST, lost_after=LOST_MOVER)
         return
-    if not end_jobs(run, frozenset(purpose.value for purpose in Purpose), lost_after=LOST_MOVER):
+    if not end_jobs(run, ENDED_FIRST, lost_after=LOST_MOVER):
         if _holds(run):
             run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that have the volumes are being ended.")
         return
-    if not _released(run) or not discarded(run):
+    if not _released(run) or not after_hooks(run, policy) or not discarded(run):
         return
     for kind in ("Quiesced", "Captured", "Uploaded"):
         if not is_true(run.status.conditions, kind):

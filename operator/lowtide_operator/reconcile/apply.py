@@ -31,6 +31,7 @@ from lowtide_operator.planning.actions import (
     DeleteCopy,
     DeleteJob,
     DeletePod,
+    HookJob,
     MoverJob,
     PatchWorkload,
     Ref,
@@ -52,13 +53,13 @@ class NameTaken(ClusterError):
 
 
 class Applier:
-    """Executes plans, one object's at a time. `build_job` makes the manifest of a mover Job, `build_release` that of a
-    release pod's."""
+    """Executes plans, one object's at a time. `build_job` makes the manifest of the Job of a mover or a hook,
+    `build_release` that of a release pod's."""
 
     def __init__(
         self,
         cluster: Cluster,
-        build_job: Callable[[MoverJob], Manifest],
+        build_job: Callable[[MoverJob | HookJob], Manifest],
         build_release: Callable[[ReleaseJob], Manifest],
     ) -> None:
         self._cluster = cluster

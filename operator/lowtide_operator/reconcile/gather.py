@@ -8,7 +8,7 @@ is left to put back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -67,15 +67,22 @@ class Gathered:
 
 class Gatherer:
     """Reads for all subjects. `cluster_uid` is what tags and lock holders carry; in `own_namespace` are release
-    pods; `streams_allowed` is what the chart says."""
+    pods; `streams_allowed` is what the chart says; in `exec_namespaces` commands may be executed in pods."""
 
     def __init__(
-        self, cluster: Cluster, cluster_uid: str, own_namespace: str, *, streams_allowed: bool = False
+        self,
+        cluster: Cluster,
+        cluster_uid: str,
+        own_namespace: str,
+        *,
+        streams_allowed: bool = False,
+        exec_namespaces: Collection[str] = (),
     ) -> None:
         self._cluster = cluster
         self._cluster_uid = cluster_uid
         self._own_namespace = own_namespace
         self._streams_allowed = streams_allowed
+        self._exec_namespaces = frozenset(exec_namespaces)
         self._parsed: dict[str, tuple[str, Any]] = {}
 
     async def gather(self, key: Key) -> Gathered | None:
@@ -135,6 +142,7 @@ class Gatherer:
             elevated_allowed=place is not None
             and (place["metadata"].get("annotations") or {}).get(PRIVILEGED_ANNOTATION) == "true",
             streams_allowed=self._streams_allowed,
+            exec_allowed=namespace in self._exec_namespaces,
             pods=tuple(replace(pod, progress=progress.get(pod.meta.name)) for pod in seen),
             workloads=tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind]),
             keepers=tuple(parse.scaled_object(body) for body in scaled or ()),
@@ -229,7 +237,8 @@ class Gatherer:
 
     async def _progress(self, namespace: str, pods: Iterable[Pod]) -> dict[str, MoverProgress]:
         """By pod: how far its mover is. A log that can't be read tells nothing, and fails nothing."""
-        running = [pod.meta.name for pod in pods if pod.phase == "Running"]
+        movers = [pod for pod in pods if any(container.name == MOVER for container in pod.containers)]
+        running = [pod.meta.name for pod in movers if pod.phase == "Running"]
 
         async def one(name: str) -> tuple[str, MoverProgress | None]:
             try:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from lowtide_operator.api import BackupPolicy, BackupPolicyStatus, Restore, RestoreStatus, Snapshot, SnapshotStatus
 from lowtide_operator.api.model import parse
+from lowtide_operator.api.selectors import selector_text
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.cluster.protocol import Manifest
 from lowtide_operator.errors import InvalidObject
@@ -136,6 +137,7 @@ def workload(body: Manifest) -> Workload:
         finished=kind == "Job" and any(_is_true(status, name) for name in ("Complete", "Failed")),
         started=_time(status.get("startTime")),
         writer=_writer(body, "f:suspend" if kind in ("Job", "CronJob") else "f:replicas"),
+        selector=selector_text(spec.get("selector") or {}) if counted and kind != "ReplicationController" else "",
     )
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lowtide_operator.api import API_VERSION, BackupPolicyStatus, Condition, RestoreStatus, SnapshotStatus, Truth
+from lowtide_operator.api.hooks import HookOutcome, HookStatus, OnError, ResolvedHook
 from lowtide_operator.api.jobs import Failure, JobOutcome, JobRecord
 from lowtide_operator.api.model import Model
 from lowtide_operator.api.mover import CopiedToleration, Mover, MoverSecurityContext
@@ -100,6 +101,23 @@ GOOD: dict[str, dict[str, Any]] = {
                 "workloads": [{"kind": "Deployment", "name": "web"}, {"kind": "CronJob", "name": "mailer"}],
                 "timeout": "90s",
                 "maxDowntime": "1h",
+            },
+            "hooks": {
+                "before": [
+                    {
+                        "podSelector": {
+                            "matchLabels": {"app": "db"},
+                            "matchExpressions": [{"key": "role", "operator": "NotIn", "values": ["replica"]}],
+                        },
+                        "container": "postgres",
+                        "command": ["psql", "-c", "CHECKPOINT"],
+                        "timeout": "10m",
+                        "onError": "Continue",
+                    }
+                ],
+                "after": [
+                    {"workload": {"kind": "Deployment", "name": "web"}, "command": ["sh", "-c", "rm /tmp/closed"]}
+                ],
             },
             "snapshotDeletionPolicy": "Delete",
             "mover": {
@@ -358,10 +376,30 @@ STATUS: dict[str, Model] = {
             ),
             streams=(Stream.model_validate(GOOD["a policy of streams"]["spec"]["streams"][0]),),
             quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
+            hooks=(
+                ResolvedHook(
+                    name="before-1",
+                    selector="app=db,role notin (replica)",
+                    container="postgres",
+                    command=("psql", "-c", "CHECKPOINT"),
+                    timeout=timedelta(minutes=10),
+                    on_error=OnError.CONTINUE,
+                ),
+            ),
             mover=Mover.model_validate(GOOD["a policy with everything"]["spec"]["mover"]),
         ),
         release=_RELEASE,
         quiesce=_LEDGER,
+        hooks=(
+            HookStatus(
+                name="before-1",
+                start_time=_THEN,
+                end_time=_THEN,
+                outcome=HookOutcome.FAILED,
+                reason="CommandFailed",
+                message="The command ended with exit code 3.",
+            ),
+        ),
         attempt=2,
         start_time=_THEN,
         end_time=_THEN,

@@ -90,7 +90,7 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
     "no claims": (POLICY, "spec.volumes", {"claims": []}, "should have at least 1 items"),
     "the same claim twice": (POLICY, "spec.volumes", {"claims": ["a", "a"]}, "Duplicate value"),
     "65 claims": (POLICY, "spec.volumes", {"claims": [f"c{n}" for n in range(65)]}, "must have at most 64 items"),
-    "an empty selector": (POLICY, "spec.volumes", {"selector": {}}, "an empty selector would take every claim"),
+    "an empty selector": (POLICY, "spec.volumes", {"selector": {}}, "an empty selector would take everything"),
     "a selector's operator without values": (
         POLICY,
         "spec.volumes",
@@ -102,6 +102,54 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         "spec.volumes",
         {"claims": ["a"], "exclude": ["b"]},
         "exclude goes with selector",
+    ),
+    "hooks without volumes": (
+        POLICY,
+        "spec",
+        {
+            "repository": {"secretName": "backup"},
+            "streams": [{"name": "db.sql", "container": {"image": "postgres:16", "command": ["pg_dump"]}}],
+            "hooks": {"before": [{"podSelector": {"matchLabels": {"app": "db"}}, "command": ["sync"]}]},
+        },
+        "hooks go with volumes",
+    ),
+    "a hook without a pod": (
+        POLICY,
+        "spec.hooks",
+        {"before": [{"command": ["sync"]}]},
+        "say by podSelector or by workload",
+    ),
+    "a hook with two pods": (
+        POLICY,
+        "spec.hooks",
+        {
+            "after": [
+                {
+                    "podSelector": {"matchLabels": {"app": "db"}},
+                    "workload": {"kind": "StatefulSet", "name": "db"},
+                    "command": ["sync"],
+                }
+            ]
+        },
+        "only by one of the two",
+    ),
+    "a hook in any pod": (
+        POLICY,
+        "spec.hooks",
+        {"before": [{"podSelector": {}, "command": ["sync"]}]},
+        "an empty selector would take everything",
+    ),
+    "a hook in a CronJob": (
+        POLICY,
+        "spec.hooks",
+        {"before": [{"workload": {"kind": "CronJob", "name": "mailer"}, "command": ["sync"]}]},
+        "a CronJob has no pod that waits for a command",
+    ),
+    "a hook without a command": (
+        POLICY,
+        "spec.hooks",
+        {"before": [{"podSelector": {"matchLabels": {"app": "db"}}, "command": []}]},
+        "should have at least 1 items",
     ),
     "a claim with a bad name": (POLICY, "spec.volumes", {"claims": ["Shop_1"]}, "must be the name of an object"),
     "a repository without a Secret": (POLICY, "spec.repository", {}, "spec.repository.secretName: Required value"),

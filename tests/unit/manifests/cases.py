@@ -13,6 +13,7 @@ from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import (
     CreateCopy,
     CreateVolumeSnapshot,
+    HookJob,
     MoverJob,
     Placement,
     Purpose,
@@ -33,6 +34,20 @@ RELEASE = ReleaseJob(
     datetime(2026, 1, 5, 3, 30, tzinfo=UTC),
 )
 OWNER = Ref("lowtide.dev/v1alpha1", "Snapshot", "shop", "shop-202611250200", RUN)
+
+HOOK = HookJob(
+    namespace="shop",
+    name=naming.job_name(Purpose.BEFORE_HOOK, RUN, "", 1, role="before-1"),
+    purpose=Purpose.BEFORE_HOOK,
+    owner=OWNER,
+    labels=naming.job_labels(Purpose.BEFORE_HOOK, RUN, "Snapshot", "shop", 1),
+    hook="before-1",
+    selector="app=db,tier in (a,b)",
+    container="db",
+    command=("sh", "-c", "kill -HUP $(pidof db)"),
+    timeout=30,
+    active_deadline=690,
+)
 
 
 def job(purpose: Purpose, claim: str = "", kind: str = "Snapshot", **fields: object) -> MoverJob:

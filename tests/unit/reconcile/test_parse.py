@@ -280,3 +280,31 @@ def test_the_newest_warning_about_a_claim_is_what_is_told() -> None:
     ]
     assert parse.trouble(events) == "no clones here"
     assert parse.trouble([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "selector", "text"),
+    [
+        (
+            "Deployment",
+            {
+                "matchLabels": {"tier": "db", "app": "shop"},
+                "matchExpressions": [
+                    {"key": "a", "operator": "In", "values": ["1", "2"]},
+                    {"key": "b", "operator": "NotIn", "values": ["3"]},
+                    {"key": "c", "operator": "Exists"},
+                    {"key": "d", "operator": "DoesNotExist"},
+                ],
+            },
+            "app=shop,tier=db,a in (1,2),b notin (3),c,!d",
+        ),
+        ("StatefulSet", {"matchLabels": {"app": "shop"}}, "app=shop"),
+        ("Job", {"matchLabels": {"app": "shop"}}, ""),
+        ("ReplicationController", {"app": "shop"}, ""),
+    ],
+)
+def test_the_selector_of_a_workloads_pods_is_as_the_api_server_takes_it(
+    kind: str, selector: dict[str, Any], text: str
+) -> None:
+    body = {"apiVersion": "apps/v1", "kind": kind, "metadata": META, "spec": {"selector": selector}}
+    assert parse.workload(body).selector == text

@@ -1,0 +1,108 @@
+"""The Job of a hook: it executes a command in a pod of an application, with the account that the chart makes for that.
+
+Unlike a mover it has a token of the API server, and nothing else: no volume, no Secret. It runs once and is never
+modified, as a mover is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lowtide_engine.contract import RESULT_FILE_VARIABLE
+from lowtide_operator.manifests.command import container_arguments
+from lowtide_operator.manifests.job import RESULT_FILE, SCRATCH_PATH, Installation
+from lowtide_operator.manifests.security import OWN_ID
+from lowtide_operator.planning.actions import HookJob
+
+CONTAINER = "hook"
+GRACE_SECONDS = 10
+REQUESTS = {"cpu": "10m", "memory": "64Mi"}
+LIMITS = {"memory": "256Mi"}
+
+
+def hook_job(job: HookJob, installation: Installation, account: str) -> dict[str, Any]:
+    """The Job for `job`, ready to be created. `account` is the service account, in the namespace of the run."""
+    labels = {"app.kubernetes.io/name": "lowtide", "app.kubernetes.io/component": CONTAINER, **job.labels}
+    owner = job.owner
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job.name,
+            "namespace": job.namespace,
+            "labels": labels,
+            "ownerReferences": [
+                {
+                    "apiVersion": owner.api_version,
+                    "kind": owner.kind,
+                    "name": owner.name,
+                    "uid": owner.uid,
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": job.active_deadline,
+            "template": {
+                "metadata": {
+                    "labels": labels,
+                    "annotations": {
+                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                        "karpenter.sh/do-not-disrupt": "true",
+                    },
+                },
+                "spec": _pod(job, installation, account),
+            },
+        },
+    }
+
+
+def _pod(job: HookJob, installation: Installation, account: str) -> dict[str, Any]:
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": account,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": OWN_ID,
+            "runAsGroup": OWN_ID,
+            "fsGroup": OWN_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": installation.image,
+                **({"imagePullPolicy": installation.pull_policy} if installation.pull_policy else {}),
+                "command": ["lowtide-hook"],
+                "args": container_arguments(_arguments(job)),
+                "env": [
+                    {"name": RESULT_FILE_VARIABLE, "value": RESULT_FILE},
+                    {"name": "TZ", "value": "UTC"},
+                    {"name": "HOME", "value": SCRATCH_PATH},
+                ],
+                "resources": {"requests": REQUESTS, "limits": LIMITS},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "terminationMessagePath": RESULT_FILE,
+                "terminationMessagePolicy": "File",
+                "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_PATH}],
+            }
+        ],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}],
+    }
+
+
+def _arguments(job: HookJob) -> list[str]:
+    words = [f"--hook={job.hook}", f"--namespace={job.namespace}", f"--selector={job.selector}"]
+    words += [f"--container={job.container}"] if job.container else []
+    return [*words, f"--timeout={job.timeout}", "--", *job.command]
