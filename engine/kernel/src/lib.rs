@@ -14,6 +14,7 @@ pub mod gojson;
 pub mod gostring;
 pub mod id;
 pub mod index;
+mod mac;
 pub mod node;
 pub mod pack;
 pub mod pattern;

@@ -3,26 +3,28 @@
 //! A sealed item is IV (16 bytes), ciphertext, MAC (16 bytes). The MAC covers the ciphertext only; its one-time key is r and
 //! AES-128 of the IV under k (Bernstein, "The Poly1305-AES message-authentication code", 2005).
 
-use aes::cipher::{BlockCipherEncrypt, KeyInit, KeyIvInit, StreamCipher};
-use aes::{Aes128, Aes256};
-use ctr::Ctr128BE;
-use poly1305::Poly1305;
+use aes::cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
+use aes::{Aes128Enc, Aes256Enc};
+use ctr::CtrCore;
+use ctr::flavors::Ctr128BE;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, Result};
+use crate::mac::poly1305;
 
 /// How many bytes longer a sealed item is than its plaintext.
 pub const OVERHEAD: usize = IV + MAC;
 const IV: usize = 16;
 const MAC: usize = 16;
 
-/// The repository's master key.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+/// The repository's master key, ready for use: to expand it for each small blob would cost more than to seal that. Its parts are
+/// overwritten when it goes.
+#[derive(Clone)]
 pub struct Key {
-    encrypt: [u8; 32],
-    mac_k: [u8; 16],
-    mac_r: [u8; 16],
+    encrypt: Aes256Enc,
+    mac_k: Aes128Enc,
+    mac_r: Zeroizing<[u8; 16]>,
 }
 
 fn exactly<const N: usize>(bytes: &[u8], name: &str) -> Result<[u8; N]> {
@@ -47,22 +49,20 @@ fn clamp(r: &mut [u8; 16]) {
 impl Key {
     /// Takes 32, 16 and 16 bytes; none of the three may be all zero.
     pub fn new(encrypt: &[u8], mac_k: &[u8], mac_r: &[u8]) -> Result<Self> {
-        let encrypt = exactly(encrypt, "the encryption key")?;
-        let mac_k = exactly(mac_k, "the MAC key k")?;
-        let mut mac_r = exactly(mac_r, "the MAC key r")?;
+        let encrypt: Zeroizing<[u8; 32]> = exactly(encrypt, "the encryption key")?.into();
+        let mac_k: Zeroizing<[u8; 16]> = exactly(mac_k, "the MAC key k")?.into();
+        let mut mac_r: Zeroizing<[u8; 16]> = exactly(mac_r, "the MAC key r")?.into();
         clamp(&mut mac_r);
-        Ok(Self { encrypt, mac_k, mac_r })
+        Ok(Self { encrypt: Aes256Enc::new((&*encrypt).into()), mac_k: Aes128Enc::new((&*mac_k).into()), mac_r })
     }
 
     fn mac(&self, iv: &[u8; IV], ciphertext: &[u8]) -> [u8; MAC] {
         let mut nonce = (*iv).into();
-        Aes128::new(&self.mac_k.into()).encrypt_block(&mut nonce);
-        let mut one_time = [0; 32];
-        one_time[..16].copy_from_slice(&self.mac_r);
-        one_time[16..].copy_from_slice(&nonce);
-        let tag = Poly1305::new(&one_time.into()).compute_unpadded(ciphertext);
-        one_time.zeroize();
-        tag.into()
+        self.mac_k.encrypt_block(&mut nonce);
+        let mut pad: [u8; MAC] = nonce.into();
+        let tag = poly1305(&self.mac_r, &pad, ciphertext);
+        pad.zeroize();
+        tag
     }
 
     /// Replaces `out` by the sealed form of `plaintext`: `OVERHEAD` bytes more than it. What `out` holds is not cleared before, so
@@ -82,7 +82,8 @@ impl Key {
 
     /// Encrypts or decrypts from one buffer to another of the same length.
     fn apply(&self, iv: &[u8; IV], from: &[u8], to: &mut [u8]) {
-        Ctr128BE::<Aes256>::new(&self.encrypt.into(), &(*iv).into()).apply_keystream_b2b(from, to);
+        let core = CtrCore::<&Aes256Enc, Ctr128BE>::inner_iv_init(&self.encrypt, &(*iv).into());
+        StreamCipherCoreWrapper::from_core(core).apply_keystream_b2b(from, to);
     }
 
     pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>> {
