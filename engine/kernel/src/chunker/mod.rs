@@ -5,6 +5,8 @@
 //! bytes of a chunk are never looked at.
 
 #[cfg(target_arch = "x86_64")]
+mod shuffled;
+#[cfg(target_arch = "x86_64")]
 mod sliced;
 mod tables;
 
@@ -24,6 +26,8 @@ pub struct Chunker {
     tables: Box<Tables>,
     #[cfg(target_arch = "x86_64")]
     sliced: Option<sliced::Sliced>,
+    #[cfg(target_arch = "x86_64")]
+    shuffled: Option<shuffled::Shuffled>,
 }
 
 impl Chunker {
@@ -37,17 +41,26 @@ impl Chunker {
             tables: Box::new(Tables::new(polynomial)),
             #[cfg(target_arch = "x86_64")]
             sliced: sliced::Sliced::new(polynomial),
+            #[cfg(target_arch = "x86_64")]
+            shuffled: shuffled::Shuffled::new(polynomial),
         })
     }
 
     /// The first n in from..=to such that a cut is allowed after `data[..n]`, by the quickest way that this processor has.
     fn first(&self, data: &[u8], from: usize, to: usize) -> Option<usize> {
         #[cfg(target_arch = "x86_64")]
-        if let Some(sliced) = &self.sliced {
-            return match sliced.first(data, from, to) {
-                Ok(found) => Some(found),
-                Err(unseen) => self.tables.first(data, unseen, to),
+        {
+            let tables = &self.tables;
+            let looked = match (&self.sliced, &self.shuffled) {
+                (Some(sliced), _) => Some(sliced.first(data, from, to)),
+                (None, Some(shuffled)) => Some(shuffled.first(tables, data, from, to)),
+                (None, None) => None,
             };
+            match looked {
+                Some(Ok(found)) => return Some(found),
+                Some(Err(unseen)) => return tables.first(data, unseen, to),
+                None => {}
+            }
         }
         self.tables.first_by_lanes(data, from, to)
     }
@@ -190,6 +203,38 @@ pub mod tests {
                 let expected = chunker.tables.first(&data, from, to);
                 assert_eq!(chunker.tables.first_by_lanes(&data, from, to), expected, "lanes {from} {to}");
                 assert_eq!(chunker.first(&data, from, to), expected, "quickest {from} {to}");
+                #[cfg(target_arch = "x86_64")]
+                if let Some(shuffled) = &chunker.shuffled {
+                    let found = shuffled.first(&chunker.tables, &data, from, to);
+                    let found = found.map_or_else(|unseen| chunker.tables.first(&data, unseen, to), Some);
+                    assert_eq!(found, expected, "shuffled {from} {to}");
+                }
+            }
+        }
+    }
+
+    /// `cargo test --release --no-default-features -- --ignored --nocapture chunker::tests::speed`
+    #[test]
+    #[ignore = "prints how fast each way is"]
+    fn speed() {
+        let chunker = Chunker::new(POLYNOMIAL).unwrap();
+        let data: Vec<u8> = noise(16 << 20, 3).into_iter().collect();
+        let time = |name: &str, way: &dyn Fn(usize) -> Option<usize>| {
+            let start = std::time::Instant::now();
+            let (mut from, mut count) = (WINDOW + 1, 0);
+            while from < data.len() {
+                from = way(from).unwrap_or(data.len()) + 1;
+                count += 1;
+            }
+            println!("{name}: {:.2} GB/s, {count} cuts", data.len() as f64 / start.elapsed().as_secs_f64() / 1e9);
+        };
+        for _ in 0..3 {
+            time("one window", &|from| chunker.tables.first(&data, from, data.len()));
+            time("six windows", &|from| chunker.tables.first_by_lanes(&data, from, data.len()));
+            time("the quickest", &|from| chunker.first(&data, from, data.len()));
+            #[cfg(target_arch = "x86_64")]
+            if let Some(shuffled) = &chunker.shuffled {
+                time("shuffled", &|from| shuffled.first(&chunker.tables, &data, from, data.len()).ok());
             }
         }
     }
