@@ -4,7 +4,7 @@ use crate::codec::Decompressor;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::seal::Key;
-use crate::sha::sha256;
+use crate::sha::{Hasher, sha256};
 
 /// What a thread keeps to open blobs without new allocations.
 pub struct Opener {
@@ -50,6 +50,23 @@ impl Opener {
         Ok(())
     }
 
+    /// The id of a compressed blob's content, for one that is too long to be held: it is hashed on the way and never there as a whole.
+    pub fn hash(&mut self, key: &Key, sealed: &[u8], id: &Id, uncompressed_length: u32) -> Result<Id> {
+        key.unseal_into(sealed, &mut self.unsealed).map_err(|e| of_blob(id, e))?;
+        let (mut hasher, mut length) = (Hasher::new(), 0u64);
+        self.decompressor
+            .pieces(&self.unsealed, |piece| {
+                length += piece.len() as u64;
+                if length > uncompressed_length.into() {
+                    return Err(Error::damaged(format!("it holds more than the {uncompressed_length} bytes it may")));
+                }
+                hasher.update(piece);
+                Ok(())
+            })
+            .map_err(|e| of_blob(id, e))?;
+        Ok(hasher.finish())
+    }
+
     /// As `open`, but hands the plaintext over.
     pub fn open_owned(&mut self, key: &Key, sealed: &[u8], id: &Id, uncompressed_length: u32) -> Result<Vec<u8>> {
         self.open(key, sealed, id, uncompressed_length)?;
@@ -91,6 +108,11 @@ mod tests {
         let length = plain.len() as u32;
         assert_eq!(open_blob(&key, &raw, &id, 0).unwrap(), plain);
         assert_eq!(open_blob(&key, &packed, &id, length).unwrap(), plain);
+        assert_eq!(Opener::new().unwrap().hash(&key, &packed, &id, length).unwrap(), id);
+        assert!(Opener::new().unwrap().hash(&key, &packed, &id, length - 1).is_err());
+        assert!(Opener::new().unwrap().hash(&key, &packed[1..], &id, length).is_err());
+        let cut = key.seal(&compress(&plain, 3).unwrap()[..12]).unwrap();
+        assert!(Opener::new().unwrap().hash(&key, &cut, &id, length).is_err());
         assert!(open_blob(&key, &packed, &id, length - 1).is_err());
         assert!(open_blob(&key, &packed, &id, length + 1).is_err());
         assert!(open_blob(&key, &packed, &id, 0).is_err());

@@ -71,8 +71,19 @@ impl Decompressor {
 
     /// Decompresses piece by piece, so that memory follows the bytes that come out and not what a frame claims.
     fn stream(&mut self, data: &[u8], limit: usize, out: &mut Vec<u8>, too_long: impl Fn() -> Error) -> Result<()> {
-        self.0.init().map_err(|c| failed("start", named(c)))?;
         out.clear();
+        self.pieces(data, |produced| {
+            if produced.len() > limit - out.len() {
+                return Err(too_long());
+            }
+            out.extend_from_slice(produced);
+            Ok(())
+        })
+    }
+
+    /// Hands out what `data` holds in pieces of 128 KiB at most; a cut frame is an error.
+    pub fn pieces(&mut self, data: &[u8], mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.0.init().map_err(|c| failed("start", named(c)))?;
         let mut input = InBuffer::around(data);
         let mut piece = vec![0u8; DCtx::out_size()];
         loop {
@@ -82,10 +93,7 @@ impl Decompressor {
                 .decompress_stream(&mut output, &mut input)
                 .map_err(|c| Error::damaged(format!("a zstd frame is damaged: {}", named(c))))?;
             let produced = output.as_slice();
-            if produced.len() > limit - out.len() {
-                return Err(too_long());
-            }
-            out.extend_from_slice(produced);
+            take(produced)?;
             let at_end = input.pos() == data.len();
             if left == 0 && at_end {
                 return Ok(());

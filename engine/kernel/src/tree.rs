@@ -72,14 +72,27 @@ impl<W: Write> TreeWriter<W> {
     pub fn node(&mut self, node: &Node) -> Result<(), TreeError> {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        node::encode_into(node, &mut json);
-        let result = self.raw(&node.name, &json);
+        let result = self
+            .begin(&node.name)
+            .and_then(|()| {
+                node::encode_into(node, &mut json, |part| {
+                    self.put(part)?;
+                    part.clear();
+                    Ok(())
+                })
+            })
+            .and_then(|()| self.put(&json));
         self.json = json;
         result
     }
 
     /// Append a node as another tree has it: `json` is the span that `TreeReader` gave for it.
     pub fn raw(&mut self, name: &[u8], json: &[u8]) -> Result<(), TreeError> {
+        self.begin(name)?;
+        self.put(json)
+    }
+
+    fn begin(&mut self, name: &[u8]) -> Result<(), TreeError> {
         if name <= &self.last[..] {
             return Err(TreeError::NotAscending { name: name.to_vec(), before: self.last.clone() });
         }
@@ -88,7 +101,7 @@ impl<W: Write> TreeWriter<W> {
         }
         self.last.clear();
         self.last.extend_from_slice(name);
-        self.put(json)
+        Ok(())
     }
 
     /// End the tree: its id, its length in bytes and what it was written into.
@@ -214,6 +227,17 @@ mod tests {
 
     fn read(tree: &[u8]) -> Result<Vec<Node>, TreeError> {
         TreeReader::new(tree)?.map(|entry| Ok(entry?.node)).collect()
+    }
+
+    #[test]
+    fn a_long_list_of_blobs_is_written_whole() {
+        let blobs: Vec<Id> = (0..3000u32).map(|n| crate::sha::sha256(&n.to_le_bytes())).collect();
+        let node = Node { content: Some(blobs.clone()), ..file(b"long") };
+        let written = tree(std::slice::from_ref(&node));
+        let quoted: Vec<String> = blobs.iter().map(|blob| format!("\"{blob}\"")).collect();
+        let list = format!("\"content\":[{}]", quoted.join(","));
+        assert!(String::from_utf8(written.clone()).expect("text").contains(&list));
+        assert_eq!(read(&written).expect("a tree")[0].content, Some(blobs));
     }
 
     #[test]

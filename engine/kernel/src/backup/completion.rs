@@ -67,7 +67,8 @@ pub struct Assembly {
 
 #[derive(Default)]
 struct Parts {
-    content: Vec<Option<Id>>,
+    /// Zeros where a chunk is missing.
+    content: Vec<Id>,
     missing: usize,
     /// Set when the file was read to its end; the inner None where that failed.
     node: Option<Option<Box<Node>>>,
@@ -81,14 +82,14 @@ impl Assembly {
     /// The place of the next chunk.
     pub fn reserve(&self) -> usize {
         let mut parts = lock(&self.state);
-        parts.content.push(None);
+        parts.content.push(Id([0; 32]));
         parts.missing += 1;
         parts.content.len() - 1
     }
 
     pub fn chunk_done(&self, place: usize, id: Id) {
         let mut parts = lock(&self.state);
-        parts.content[place] = Some(id);
+        parts.content[place] = id;
         parts.missing -= 1;
         self.complete(&mut parts);
     }
@@ -105,7 +106,7 @@ impl Assembly {
         }
         let Some(mut node) = parts.node.take() else { return };
         if let Some(node) = &mut node {
-            node.content = Some(parts.content.drain(..).flatten().collect());
+            node.content = Some(std::mem::take(&mut parts.content));
         }
         self.completions.put(self.number, node);
     }

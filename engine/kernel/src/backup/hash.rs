@@ -86,7 +86,7 @@ impl Hasher<'_> {
             |piece: &Piece| if piece.start == piece.end { &ZEROS[..] } else { &buffer[piece.start..piece.end] };
         let plain: Vec<(Piece, &[u8])> =
             pieces.into_iter().map(|piece| (content(&piece), piece)).map(|(c, p)| (p, c)).collect();
-        let zeros: Vec<bool> = plain.iter().map(|(_, content)| is_zeros(content)).collect();
+        let zeros: Vec<bool> = plain.iter().map(|(p, content)| p.start == p.end || is_zeros(content)).collect();
         let messages: Vec<&[u8]> = plain.iter().zip(&zeros).filter(|(_, z)| !**z).map(|((_, c), _)| *c).collect();
         let mut ids = self.hash(&messages)?.into_iter();
         for ((piece, content), zeros) in plain.iter().zip(zeros) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::ledger::Ledger;
 use super::packer::{Full, Packers};
 use crate::blob::{self, Opener};
+use crate::chunker::MAX_SIZE;
 use crate::codec::Compressor;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -57,14 +58,26 @@ pub struct Sealed {
     id: Id,
     uncompressed_length: u32,
     bytes: Vec<u8>,
-    /// What came out when it was opened again: to be hashed. None where nothing is verified.
-    opened: Option<Vec<u8>>,
+    opened: Opened,
+}
+
+/// What came out when a blob was opened again.
+enum Opened {
+    /// Nothing is verified.
+    Not,
+    /// To be hashed.
+    Content(Vec<u8>),
+    /// Hashed on the way: it is too long to be held.
+    Hashed(Id),
 }
 
 impl Sealed {
     /// What must be hashed before the blob may be packed.
     pub fn opened(&self) -> Option<&[u8]> {
-        self.opened.as_deref()
+        match &self.opened {
+            Opened::Content(content) => Some(content),
+            Opened::Not | Opened::Hashed(_) => None,
+        }
     }
 }
 
@@ -156,12 +169,16 @@ impl Saver<'_> {
         }
         let buffers = scratch.spare.pop().unwrap_or_default();
         scratch.spared -= held(&buffers);
-        let [mut bytes, mut opened] = buffers;
+        let [mut bytes, mut content] = buffers;
         self.key.seal_to(stored, &mut bytes)?;
-        if self.verify {
-            scratch.opener.decode(self.key, &bytes, &id, uncompressed_length, &mut opened).map_err(distrust)?;
-        }
-        let opened = self.verify.then_some(opened);
+        let opened = if !self.verify {
+            Opened::Not
+        } else if uncompressed_length as usize > MAX_SIZE {
+            Opened::Hashed(scratch.opener.hash(self.key, &bytes, &id, uncompressed_length).map_err(distrust)?)
+        } else {
+            scratch.opener.decode(self.key, &bytes, &id, uncompressed_length, &mut content).map_err(distrust)?;
+            Opened::Content(content)
+        };
         Ok(Some(Sealed { kind, id, uncompressed_length, bytes, opened }))
     }
 
@@ -175,11 +192,14 @@ impl Saver<'_> {
     /// scratch to be hashed and handed out.
     pub fn pack(&self, scratch: &mut Scratch, sealed: Sealed, found: Option<Id>) -> Result<()> {
         if self.verify {
-            let found = found.ok_or_else(|| Error::system("a sealed blob was not verified, which is a bug"))?;
+            let hashed = if let Opened::Hashed(id) = &sealed.opened { Some(*id) } else { None };
+            let found =
+                found.or(hashed).ok_or_else(|| Error::system("a sealed blob was not verified, which is a bug"))?;
             blob::check(&sealed.id, &found).map_err(distrust)?;
         }
         self.packers.add(sealed.kind, sealed.id, &sealed.bytes, sealed.uncompressed_length, &mut scratch.full)?;
-        let buffers = [sealed.bytes, sealed.opened.unwrap_or_default()];
+        let content = if let Opened::Content(content) = sealed.opened { content } else { Vec::new() };
+        let buffers = [sealed.bytes, content];
         let held = scratch.spared + held(&buffers);
         if held <= SPARED {
             scratch.spared = held;

@@ -5,8 +5,15 @@ use crate::gojson::{base64_encode_into, string_into, u64_into};
 use crate::gostring::quote_into;
 use crate::time::Time;
 
-/// Append the JSON of `node`.
-pub fn encode_into(node: &Node, out: &mut Vec<u8>) {
+/// How much of a long list of blobs is gathered before it goes on: that of a large sparse file has 67 bytes for each 512 KiB.
+const PART: usize = 64 << 10;
+
+/// Append the JSON of `node`. What is long goes on in parts through `drain`, which empties `out`.
+pub fn encode_into<E>(
+    node: &Node,
+    out: &mut Vec<u8>,
+    drain: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
     out.extend_from_slice(b"{\"name\":");
     let mut quoted = Vec::with_capacity(node.name.len() + 8);
     quote_into(&node.name, &mut quoted);
@@ -36,13 +43,14 @@ pub fn encode_into(node: &Node, out: &mut Vec<u8>) {
         out.extend_from_slice(&node.generic_attributes);
     }
     number(out, b"device", node.device);
-    content(out, node);
+    content(out, node, drain)?;
     if let Some(subtree) = node.subtree {
         key(out, b"subtree");
         id(out, &subtree.hex());
     }
     text(out, b"error", &node.error);
     out.push(b'}');
+    Ok(())
 }
 
 fn key(out: &mut Vec<u8>, name: &[u8]) {
@@ -107,16 +115,22 @@ fn xattrs(out: &mut Vec<u8>, node: &Node) {
     }
 }
 
-fn content(out: &mut Vec<u8>, node: &Node) {
+fn content<E>(out: &mut Vec<u8>, node: &Node, mut drain: impl FnMut(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
     key(out, b"content");
-    let Some(ids) = &node.content else { return out.extend_from_slice(b"null") };
-    out.reserve(ids.len() * 67 + 2);
+    let Some(ids) = &node.content else {
+        out.extend_from_slice(b"null");
+        return Ok(());
+    };
     out.push(b'[');
     for (i, blob) in ids.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
         id(out, &blob.hex());
+        if out.len() >= PART {
+            drain(out)?;
+        }
     }
     out.push(b']');
+    Ok(())
 }
