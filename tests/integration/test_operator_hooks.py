@@ -122,16 +122,3 @@ def test_a_hook_that_fails_is_told_in_its_own_words_and_those_after_run_where_th
     assert [event["type"] for event in told] == ["Warning"]
     assert "exit code 3" in told[0].get("note", told[0].get("message", ""))
     shop.assert_back()
-
-
-def test_where_the_installation_may_execute_nothing_the_run_is_refused(
-    control_plane: ControlPlane, tmp_path: Path
-) -> None:
-    with world(control_plane, tmp_path) as made:
-        made.operator.start()
-        made.policy(hooks=HOOKS)
-        made.snapshot()
-        ready = made.await_end(kinds.SNAPSHOT, "first")
-        assert (ready["status"], ready["reason"]) == ("False", "HooksNotAllowed")
-        assert "exec.namespaces" in ready["message"]
-        assert made.movers.commands == []
