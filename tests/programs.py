@@ -139,7 +139,7 @@ def program(name: str) -> Path:
     Raises KeyError for a name that isn't in PROGRAMS, BuildError where Go is missing or the build fails.
     """
     spec = PROGRAMS[name]
-    return cached(module_folder(spec.module), name, lambda target: _build(spec, target))
+    return cached(module_folder(spec.module), name, lambda target: build(TOOLS / spec.module, spec, target))
 
 
 def cached(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
@@ -170,25 +170,24 @@ def module_source(module: str, path: str) -> Path:
 
     Read-only: it is the Go module cache. Used for files that come with a module, such as CRDs and .proto files.
     """
-    answer = _go(module, "mod", "download", "-json", path)
+    answer = _go(TOOLS / module, "mod", "download", "-json", path)
     return Path(json.loads(answer)["Dir"])
 
 
-def _build(spec: Program, target: Path) -> None:
+def build(pins: Path, spec: Program, target: Path) -> None:
+    """Build a program from the pins in the folder `pins`. Raises BuildError."""
     arguments = ["build", "-trimpath", "-ldflags", f"-s -w {spec.ldflags}".strip()]
     if spec.tags:
         arguments += ["-tags", spec.tags]
-    _go(spec.module, *arguments, "-o", str(target), spec.package)
+    _go(pins, *arguments, "-o", str(target), spec.package)
 
 
-def _go(module: str, *arguments: str) -> str:
+def _go(pins: Path, *arguments: str) -> str:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         raise BuildError("the test programs are built with Go 1.26 or newer, and no `go` is on PATH: install it")
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
-    done = subprocess.run(
-        [go, *arguments], cwd=TOOLS / module, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([go, *arguments], cwd=pins, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise BuildError(f"`go {' '.join(arguments)}` in {TOOLS / module} failed:\n{done.stderr.strip()[-4000:]}")
+        raise BuildError(f"`go {' '.join(arguments)}` in {pins} failed:\n{done.stderr.strip()[-4000:]}")
     return done.stdout

@@ -13,6 +13,7 @@ import itertools
 import os
 import stat
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     Shelf = dict[str, "Shelf | Snapshot | str"]
     Item = Shelf | Snapshot | str | Node
 
+    Renew = Callable[[], "tuple[IndexedRepository, Sequence[Snapshot]] | None"]
+    """What there is now, or None where nothing is new; called from one thread."""
+
 _T = TypeVar("_T")
 _BLOBS_KEPT = 8
 _TREES_KEPT = 256
 _POKE_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 60.0
+"""How old what is shown may be: somebody else's snapshots are seen after that, as in restic."""
 _TYPES = {
     "file": stat.S_IFREG,
     "dir": stat.S_IFDIR,
@@ -57,11 +63,13 @@ def mount(
     stop: threading.Event,
     on_error: Callable[[str], None],
     *,
+    renew: Renew = lambda: None,
     allow_other: bool = False,
     default_permissions: bool = True,
     owner_root: bool = False,
 ) -> None:
-    """Mount `snapshots` on `folder`, and serve them until it is unmounted, or `stop` is set. Raises MountImpossible.
+    """Mount `snapshots` on `folder`, and serve them until it is unmounted, or `stop` is set; `renew` is asked for newer
+    ones while somebody looks. Raises MountImpossible.
 
     `allow_other` lets other users in, whom the kernel holds to the files' rights with `default_permissions`;
     `owner_root` says that all belongs to root. What can't be read is told to `on_error`, and to who reads as EIO.
@@ -73,7 +81,7 @@ def mount(
     except (ImportError, OSError) as error:
         raise MountImpossible(f"FUSE can't be used: {error}") from error
     where = os.path.realpath(folder)
-    served = _Served(Browser(indexed, snapshots), fuse.fuse_exit, stop, on_error, owner_root=owner_root)
+    served = _Served(Browser(indexed, snapshots, renew), fuse.fuse_exit, stop, on_error, owner_root=owner_root)
     ended = threading.Event()
     threading.Thread(target=_end_when_stopped, args=(where, stop, ended), name="unmount", daemon=True).start()
     try:
@@ -138,14 +146,17 @@ def _name(text: str) -> str:
 class Browser:
     """Finds, lists and reads what is below the mount point. Paths are text with surrogateescape."""
 
-    def __init__(self, indexed: IndexedRepository, snapshots: Sequence[Snapshot]) -> None:
+    def __init__(self, indexed: IndexedRepository, snapshots: Sequence[Snapshot], renew: Renew = lambda: None) -> None:
         self._indexed = indexed
         self._shelves = shelves(snapshots)
+        self._renew = renew
+        self._looked = time.monotonic()
         self._children = functools.lru_cache(_TREES_KEPT)(self._load_children)
-        self._blob = functools.lru_cache(_BLOBS_KEPT)(functools.partial(indexed.load_blob, "data"))
+        self._blob = functools.lru_cache(_BLOBS_KEPT)(lambda blob: self._indexed.load_blob("data", blob))
 
     def find(self, path: str) -> Item:
         """What is at `path`: a shelf, a link's target, a snapshot or a node. Raises OSError where nothing is."""
+        self._look_again()
         item: Item = self._shelves
         for name in [part for part in path.split("/") if part]:
             children = self.children(item)
@@ -184,6 +195,15 @@ class Browser:
             parts.append(part)
             offset += len(part)
         return b"".join(parts)
+
+    def _look_again(self) -> None:
+        if time.monotonic() - self._looked < LOOK_AGAIN_SECONDS:
+            return
+        renewed = self._renew()
+        self._looked = time.monotonic()
+        if renewed is not None:
+            self._indexed, snapshots = renewed
+            self._shelves = shelves(snapshots)
 
     def _load_children(self, tree: str) -> dict[str, Item]:
         return {os.fsdecode(node.name): node for node in load_tree(self._indexed, tree)}

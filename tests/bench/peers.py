@@ -1,7 +1,7 @@
 """Lowtide and its peers: how each is had, and what is said to it for the same job.
 
-Each has the format's verification before upload on, as all have by default, and its own default of everything else, but
-for Borg, which compresses little by default and is told to use zstd.
+Each has its own default of everything, in the programs of restic's format also the verification before upload; but Borg
+and Kopia, which compress little or nothing by default, are told to use zstd.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from tests import programs
 
 PASSWORD = "a password for the bench"
 CHEAP = KdfParameters(128, 1, 1)
-RESTIC, RUSTIC = "0.19.1", "0.11.4"
+RESTIC, RUSTIC, KOPIA = "0.19.1", "0.11.4", "0.22.3"
+PINS = Path(__file__).resolve().parent / "tools"
+"""Go modules of programs that only the bench needs, so that nothing else builds them."""
 
 Command = Sequence[str | Path]
 
@@ -64,6 +66,9 @@ class Job:
             "BORG_REPO": str(self.place.folder),
             "BORG_PASSPHRASE": PASSWORD,
             "BORG_BASE_DIR": str(self.home),
+            "KOPIA_PASSWORD": PASSWORD,
+            "KOPIA_CHECK_FOR_UPDATES": "false",
+            "KOPIA_PERSIST_CREDENTIALS_ON_CONNECT": "false",
         }
 
 
@@ -121,6 +126,38 @@ def _borg() -> Path:
     if found is None:
         raise programs.BuildError("borg is missing: `apt-get install borgbackup`, or leave it out by --peers")
     return Path(found)
+
+
+def _kopia() -> Path:
+    spec = programs.Program("kopia", "github.com/kopia/kopia", tags="nohtmlui")
+    folder = _bench_folder(f"kopia-{KOPIA}")
+    return programs.cached(folder, "kopia", lambda target: programs.build(PINS / "kopia", spec, target))
+
+
+def _kopia_repository(job: Job) -> list[Command]:
+    """A new one, and zstd for all that it will hold; credentials come by the environment."""
+    place = job.place
+    where: list[str | Path] = ["filesystem", "--path", place.folder]
+    if place.endpoint:
+        host = place.endpoint.removeprefix("http://")
+        where = ["s3", "--disable-tls", "--endpoint", host, "--bucket", place.bucket]
+        where += ["--prefix", f"{place.folder.name}/", "--region", dict(place.environment)["AWS_DEFAULT_REGION"]]
+    return [
+        [job.program, "repository", "create", *where],
+        [job.program, "policy", "set", "--global", "--compression", "zstd"],
+    ]
+
+
+def _kopia_prune(job: Job) -> list[Command]:
+    """As much as it does on the day itself: whatever it is told, it frees the space of what it drops on later days."""
+    return [
+        [
+            *(job.program, "policy", "set", job.source, "--keep-latest", "1"),
+            *(part for age in ("hourly", "daily", "weekly", "monthly", "annual") for part in (f"--keep-{age}", "0")),
+        ],
+        [job.program, "snapshot", "expire", "--delete", job.source],
+        [job.program, "maintenance", "run", "--full", "--safety", "none"],
+    ]
 
 
 def _plain(job: Job) -> list[str | Path]:
@@ -190,6 +227,20 @@ PEERS = {
             sparse=None,
             s3=True,
             format=True,
+        ),
+        Peer(
+            "kopia",
+            KOPIA,
+            _kopia,
+            _plain,
+            create=_kopia_repository,
+            backup=lambda job: [[job.program, "snapshot", "create", "--no-progress", job.source]],
+            restore=lambda job: [[job.program, "restore", job.source, job.target]],
+            check=lambda job: [[job.program, "snapshot", "verify", "--verify-files-percent", "100"]],
+            prune=_kopia_prune,
+            sparse=("--write-sparse-files",),
+            s3=True,
+            format=False,
         ),
         Peer(
             "borg",

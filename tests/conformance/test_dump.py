@@ -117,6 +117,29 @@ def test_ls_says_what_restic_says(lowtide: Lowtide, restic: Restic, tmp_path: Pa
         assert {node["path"]: node for node in ours[1:]} == {node["path"]: node for node in theirs[1:]}
 
 
+@pytest.mark.parametrize("order", ["name", "size", "time", "mtime", "atime", "ctime", "extension"])
+def test_ls_sorts_as_restic_does(lowtide: Lowtide, restic: Restic, tmp_path: Path, place: str, order: str) -> None:
+    make_repository(place)
+    source = tmp_path / "source"
+    for number, name in enumerate(["b.txt", "a.tar.gz", "sub/.hidden", "sub/c.txt", "sub/a", "sub/dir.d/x"]):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(bytes(5 * number % 4))
+        os.utime(source / name, ns=(7 * number % 5 * 10**9 + 1, 3 * number % 4 * 10**9 + number % 2))
+    lowtide.backup("--with-atime", "source", cwd=tmp_path)
+    for arguments in ([], ["--reverse"], ["--reverse", "--recursive", "latest", "/source/sub"]):
+        ours, theirs = (
+            [json.loads(line)["path"] for line in ran.out.splitlines()[1:]]
+            for ran in (
+                actor.run(
+                    "ls", "--json", "--sort", order, *(arguments if "latest" in arguments else [*arguments, "latest"])
+                )
+                for actor in (lowtide, restic)
+            )
+        )
+        assert ours == theirs
+        assert len(ours) > 3
+
+
 def test_a_check_reads_every_index_file(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
     lowtide.run("init")
     for number in range(7):

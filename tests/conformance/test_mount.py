@@ -9,15 +9,21 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lowtide_engine.mount import shelves
-from lowtide_engine.repository import Instant, Snapshot
+from lowtide_engine import mount as mounting
+from lowtide_engine.cli.root import root_command
+from lowtide_engine.mount import Browser, shelves
+from lowtide_engine.repository import IndexedRepository, Instant, Snapshot
 from tests.cluster.waiting import wait_for
-from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.actors import PASSWORD, Lowtide, Restic
 from tests.conformance.quick import make_repository
 from tests.conformance.trees import describe, differences, make_plain_tree
+
+if TYPE_CHECKING:
+    from lowtide_engine.mount import Renew
 
 pytestmark = pytest.mark.oracle
 
@@ -106,6 +112,38 @@ def test_it_ends_when_it_is_unmounted_and_damage_is_an_error_of_reading(
         subprocess.run(["umount", folder], check=True)
         assert process.wait(60) == 0
         assert b"can't be read" in process.communicate()[1]
+
+
+def test_who_looks_again_later_sees_what_came_meanwhile(
+    lowtide: Lowtide, source: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without FUSE, as the command looks: `mount` is not called, but what it would be given is looked at."""
+    seen: list[list[int]] = []
+
+    def look(indexed: IndexedRepository, snapshots: list[Snapshot], *_: object, renew: Renew, **__: object) -> None:
+        browser = Browser(indexed, snapshots, renew)
+
+        def count() -> None:
+            seen.append([len(browser.children(browser.find(shelf))) for shelf in ("/ids", "/hosts")])
+
+        count()
+        (source / "new").write_bytes(b"new" * 100_000)
+        lowtide.backup("--host", "third", source)
+        count()
+        monkeypatch.setattr(mounting, "LOOK_AGAIN_SECONDS", 0.0)
+        count()
+        [name] = browser.children(browser.find("/hosts/third")).keys() - {"latest"}
+        node = browser.find(f"/hosts/third/{name}{source}/new")
+        assert not isinstance(node, dict | str | Snapshot)
+        assert browser.read(node, browser.offsets(node), 0, node.size) == b"new" * 100_000
+        (Path(place) / "snapshots" / ("0" * 64)).write_bytes(b"damaged")
+        count()
+
+    monkeypatch.setattr(mounting, "mount", look)
+    monkeypatch.setenv("RESTIC_REPOSITORY", place)
+    monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
+    root_command().main(["mount", "anywhere", "--no-lock"], standalone_mode=False)
+    assert seen == [[2, 2], [2, 2], [3, 3], [3, 3]]
 
 
 def test_what_can_not_be_mounted_on_is_told(lowtide: Lowtide, place: str, tmp_path: Path) -> None:

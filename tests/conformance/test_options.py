@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.actors import Actor, Lowtide, Restic
+from tests.conformance.quick import make_repository, twin
 from tests.conformance.trees import describe, differences
 
 pytestmark = pytest.mark.oracle
@@ -141,6 +142,30 @@ def test_a_parent_can_be_named_and_force_takes_none(lowtide: Lowtide, source: Pa
     assert forced["files_new"] == 12
     assert forced["data_blobs"] == 0
     assert [s.get("parent") for s in lowtide.snapshots()] == [None, None, first, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [((), 2), (("--ignore-ctime",), 1), (("--ignore-inode",), 0), (("--ignore-ctime", "--ignore-inode"), 0)],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_not_read_again(
+    options: tuple[str, ...], read: int, lowtide: Lowtide, restic: Restic, tmp_path: Path, place: str
+) -> None:
+    """Two files get other content of the same size, and their time back: one keeps its inode, the other doesn't."""
+    make_repository(place)
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("same", "written", "replaced"):
+        (source / name).write_text(f"{name:8} before")
+        os.utime(source / name, (1, 1))
+    lowtide.backup("source", cwd=tmp_path)
+    (source / "replaced").rename(tmp_path / "kept, so that its inode stays in use")
+    for name in ("written", "replaced"):
+        (source / name).write_text(f"{name:8} after!")
+        os.utime(source / name, (1, 1))
+    for actor in twin(restic, lowtide):
+        assert actor.backup("source", *options, cwd=tmp_path)["data_blobs"] == read
 
 
 @pytest.mark.parametrize("mode", ["off", "fastest", "auto", "better", "max"])

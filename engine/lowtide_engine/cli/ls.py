@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,18 @@ from lowtide_engine.contract import Result
 if TYPE_CHECKING:
     from lowtide_engine._kernel import Node
 
+    _Order = Callable[[bytes, Node], Any]
+
+ORDERS: dict[str, _Order | None] = {
+    "name": None,
+    "size": lambda _, node: node.size,
+    "time": lambda _, node: node.mtime,
+    "mtime": lambda _, node: node.mtime,
+    "atime": lambda _, node: node.atime,
+    "ctime": lambda _, node: node.ctime,
+    "extension": lambda path, _: _extension(path),
+}
+
 
 @click.command(cls=Command)
 @click.argument("snapshot", metavar="SNAPSHOT[:FOLDER]")
@@ -24,9 +37,18 @@ if TYPE_CHECKING:
 @filter_options
 @click.option("-l", "--long", "long_form", is_flag=True, help="With rights, owner, size and time.")
 @click.option("--recursive", is_flag=True, help="Below the given folders, everything.")
+@click.option(
+    "-s",
+    "--sort",
+    "order",
+    type=click.Choice([*ORDERS]),
+    default="name",
+    help="Sort all that is listed by this (default: name, folder by folder); time is mtime.",
+)
+@click.option("--reverse", is_flag=True, help="The last one first.")
 @click.pass_context
 def command(
-    ctx: click.Context, /, snapshot: str, folders: tuple[str, ...], long_form: bool, recursive: bool, **given: Any
+    ctx: click.Context, /, snapshot: str, folders: tuple[str, ...], *, long_form: bool, recursive: bool, **given: Any
 ) -> Result:
     """List the files of a snapshot; of the given folders only what is directly in them."""
     session = Session.of(ctx, "ls")
@@ -47,19 +69,40 @@ def command(
             print_json({**document(chosen), "message_type": "snapshot", "struct_type": "snapshot"})
         else:
             session.output.line(f"snapshot {chosen.short_id} of {list(chosen.paths)} at {chosen.time}:")
-        for start in folders or (below,):
-            node = find_node(indexed, chosen.tree, os.fsencode(start))
-            prefix = os.fsencode(start.rstrip("/")) if folders else b""
-            if node is not None and folders:
-                _show(session, prefix, node, long_form=long_form)
-            tree = chosen.tree if node is None else node.subtree
-            if tree is None:
-                continue
-            for path, found in walk(indexed, tree, prefix, enter=lambda _: recursive or not folders):
-                if stop.is_set():
-                    raise Interrupted("the listing was stopped by a signal")
-                _show(session, path, found, long_form=long_form)
+
+        def listed() -> Iterator[tuple[bytes, Node]]:
+            for start in folders or (below,):
+                node = find_node(indexed, chosen.tree, os.fsencode(start))
+                prefix = os.fsencode(start.rstrip("/")) if folders else b""
+                if node is not None and folders:
+                    yield prefix, node
+                tree = chosen.tree if node is None else node.subtree
+                if tree is not None:
+                    yield from walk(indexed, tree, prefix, enter=lambda _: recursive or not folders)
+
+        for path, found in _sorted(listed(), ORDERS[given["order"]], reverse=given["reverse"]):
+            if stop.is_set():
+                raise Interrupted("the listing was stopped by a signal")
+            _show(session, path, found, long_form=long_form)
     return session.result(snapshot_ids=[chosen.id])
+
+
+def _extension(path: bytes) -> bytes:
+    """The last dot of a name and what follows; nothing where there is none."""
+    _, dot, ending = path.rpartition(b"/")[2].rpartition(b".")
+    return dot + ending if dot else b""
+
+
+def _sorted(
+    listed: Iterator[tuple[bytes, Node]], order: _Order | None, *, reverse: bool
+) -> Iterable[tuple[bytes, Node]]:
+    """In the order of the trees everything is shown as it comes; else all must be known first."""
+    if order is None and not reverse:
+        return listed
+    found = [*listed]
+    if order is not None:
+        found.sort(key=lambda one: (order(*one), one[0]))
+    return reversed(found) if reverse else found
 
 
 def _show(session: Session, path: bytes, node: Node, *, long_form: bool) -> None:

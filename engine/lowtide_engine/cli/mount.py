@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,9 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.selecting import filter_options, snapshot_filter
 from lowtide_engine.cli.session import Session
 from lowtide_engine.contract import Result
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import IndexedRepository, Snapshot
 
 
 @click.command(cls=Command)
@@ -22,17 +25,34 @@ from lowtide_engine.contract import Result
 def command(ctx: click.Context, /, folder: str, **given: Any) -> Result:
     """Show snapshots as files below FOLDER, read-only, until it is unmounted or the command is stopped.
 
-    There they are by id, by time, by host and by tag; `latest` leads to the newest. Those that come later are not
-    seen. It needs FUSE and the Python module mfusepy, which are no part of the image.
+    There they are by id, by time, by host and by tag; `latest` leads to the newest. Those that come later are seen
+    after a minute. It needs FUSE and the Python module mfusepy, which are no part of the image.
     """
     session = Session.of(ctx, "mount")
     from lowtide_engine.cli.signals import stop
+    from lowtide_engine.errors import EngineError
     from lowtide_engine.mount import mount
 
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     with session.locked() as locked:
-        chosen = [snapshot for snapshot in locked.snapshots() if only.matches(snapshot)]
+        shown = locked.snapshots()
+        chosen = [snapshot for snapshot in shown if only.matches(snapshot)]
         indexed = locked.load_index()
+        known = {snapshot.id for snapshot in shown}
+
+        def renew() -> tuple[IndexedRepository, list[Snapshot]] | None:
+            nonlocal known
+            try:
+                now = locked.snapshots()
+                if (names := {snapshot.id for snapshot in now}) == known:
+                    return None
+                renewed = locked.load_index()
+            except EngineError as error:
+                session.output.warn(f"whether there are newer snapshots can't be told: {error}")
+                return None
+            known = names
+            return renewed, [snapshot for snapshot in now if only.matches(snapshot)]
+
         session.output.line(f"{len(chosen)} snapshots are in {folder}; unmount it or press Ctrl-C to end")
         mount(
             indexed,
@@ -40,6 +60,7 @@ def command(ctx: click.Context, /, folder: str, **given: Any) -> Result:
             folder,
             stop,
             session.output.warn,
+            renew=renew,
             allow_other=given["allow_other"],
             default_permissions=not given["no_default_permissions"],
             owner_root=given["owner_root"],

@@ -102,7 +102,8 @@ class S3Storage:
                     raise
         with self._translated(f"create bucket {bucket}"):
             try:
-                if self._region in (None, "us-east-1"):
+                # "auto" is what Google's are signed for, and no place: they choose one then.
+                if self._region in (None, "us-east-1", "auto"):
                     self._s3.create_bucket(Bucket=bucket)
                 else:
                     where: Any = {"LocationConstraint": self._region}

@@ -13,6 +13,8 @@ import pytest
 from tests.bench.engine_bench import Overhead, Row, parsed, table
 from tests.bench.latency import delayed
 from tests.bench.measuring import CommandFailed, Measured, measure, size_of
+from tests.bench.peers import PEERS, PINS
+from tests.programs import TOOLS
 
 MEGABYTE = 1_000_000
 
@@ -76,6 +78,12 @@ def test_the_table_compares_with_lowtide_and_tells_what_failed() -> None:
         "| small | memory | first | restic | 4.00 | 2.00 | 6.00 | 2.00 | 90 | 200 | 2.00 | 0.25 | 0.00 |",
         "| small | memory | first | borg | more than 600 s | | | | | | | within | within |",
     ]
+
+
+def test_a_peer_is_the_version_that_its_pins_say() -> None:
+    pins = {"kopia": PINS / "kopia", "restic": TOOLS / "restic"}
+    for name, folder in pins.items():
+        assert f"github.com/{name}/{name} v{PEERS[name].version} " in (folder / "go.mod").read_text()
 
 
 def test_a_part_is_chosen_by_names_and_an_unknown_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

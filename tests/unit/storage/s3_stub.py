@@ -130,6 +130,8 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             if self.command == "DELETE":
                 stub.objects.pop(path, None)
                 return 204, b"", {}
+            if self.command == "GET" and "list-type=2" in urlsplit(self.path).query:
+                return 200, _listing(stub.objects), {"Content-Type": "application/xml"}
             if path not in stub.objects:
                 return 404, b"" if self.command == "HEAD" else _error("NoSuchKey"), {}
             data = stub.objects[path]
@@ -152,6 +154,13 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
 def _error(code: str, message: str = "it was refused to AKIAIOSFODNN7EXAMPLE") -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+def _listing(objects: dict[str, bytes]) -> bytes:
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><Size>{len(objects[key])}</Size></Contents>" for key in sorted(objects)
+    )
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
 
 
 def _role(action: str) -> bytes:

@@ -22,7 +22,7 @@ from lowtide_engine.errors import (
     StorageFull,
     StorageRefused,
 )
-from lowtide_engine.storage import CONFIG, File, FileKind, StorageOptions
+from lowtide_engine.storage import CONFIG, File, FileKind, Listed, StorageOptions
 from lowtide_engine.storage.retry import Retrying
 from lowtide_engine.storage.s3 import S3Storage, open_s3
 from lowtide_engine.storage.s3_location import S3Location, addressing, region_of
@@ -131,6 +131,30 @@ def test_a_save_is_one_request_that_says_what_it_carries(storage: S3Storage, stu
     assert "x-amz-content-sha256" in headers["Authorization"]
     unwanted = ("checksum", "transfer-encoding", "content-md5")
     assert not [name for name in headers if any(word in name.lower() for word in unwanted)]
+
+
+def test_nothing_is_asked_that_google_does_not_know(stub: Stub) -> None:
+    """Google's S3 interface knows none of Amazon's checksums, no signed chunks, no deletion of many; requests are
+    signed for the region "auto", in which no bucket can be made.
+    """
+    keys = {name: value for name, value in KEYS.items() if "TOKEN" not in name}
+    storage = open_s3(stub.location, StorageOptions(environment=keys, extended={"s3.region": "auto"}))
+    storage.create()
+    storage.save(PACK, DATA)
+    assert storage.load(PACK, 1, 2) == DATA[1:3]
+    assert storage.stat(PACK) == len(DATA)
+    assert [*storage.list(FileKind.DATA)] == [Listed(PACK.name, len(DATA))]
+    storage.delete(PACK)
+    storage.close()
+    assert stub.methods() == ["HEAD", "PUT", "PUT", "GET", "HEAD", "GET", "DELETE"]
+    assert stub.objects == {"": b""}
+    for _, _, headers in stub.requests:
+        names = {name.lower() for name in headers}
+        known = {"x-amz-content-sha256", "x-amz-date"}
+        assert {name for name in names if name.startswith("x-amz-")} == known
+        assert not names & {"transfer-encoding", "content-encoding", "trailer", "content-md5"}
+        assert "/auto/s3/aws4_request" in headers["Authorization"]
+        assert "STREAMING" not in headers.get("X-Amz-Content-SHA256", "")
 
 
 def test_a_bucket_with_an_object_lock_gets_the_checksum_that_it_asks_for(storage: S3Storage, stub: Stub) -> None:
