@@ -77,7 +77,7 @@ def test_across_the_cluster_the_operator_only_looks(render: Render) -> None:
     looked_at = {resource for rule in role["rules"] for resource in rule["resources"]}
     assert looked_at == {
         "namespaces", "persistentvolumes", "nodes", "csidrivers", "volumeattachments", "customresourcedefinitions",
-        "storageclasses", "volumesnapshotclasses",
+        "storageclasses", "volumesnapshotclasses", "volumegroupsnapshotclasses",
     }  # fmt: skip
 
 

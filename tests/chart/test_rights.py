@@ -77,9 +77,13 @@ def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_de
     shop.policy(capture={"method": "Snapshot", "storageClassName": "played"})
     shop.snapshot()
     shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.policy("together", capture={"method": "GroupSnapshot", "storageClassName": "played"})
+    shop.snapshot("second", "together")
+    shop.await_ready(kinds.SNAPSHOT, "second")
     shop.assert_back()
     wait_for("no copy is left", lambda: len(shop.api.list(kinds.CLAIM, shop.namespace)) == 2, within=60)
     assert shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace) == []
+    assert shop.api.list(kinds.GROUP_SNAPSHOT, shop.namespace) == []
     assert refusals(shop) == []
     own = ("-n", shop.namespace, "--as", "system:serviceaccount:lowtide:lowtide")
     kubectl = shop.plane.kubectl

@@ -25,7 +25,11 @@ SIZE = 40 << 30
 """Of the file with the file system, in bytes; it is sparse."""
 
 _HERE = Path(__file__).resolve().parent / "csi"
-_CRDS = ("volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots")
+_DEFINITIONS = (
+    *(f"volumesnapshot{kind}.snapshot.storage.k8s.io" for kind in ("classes", "contents", "s")),
+    *(f"volumegroupsnapshot{kind}.groupsnapshot.storage.k8s.io" for kind in ("classes", "contents", "s")),
+)
+"""The names of the definitions, and of the kinds as kubectl takes them."""
 
 
 def volumes_root(folder: Path) -> Path:
@@ -81,32 +85,30 @@ def mount_volumes(folder: Path) -> None:
 
 
 def define_snapshots(kubectl: Kubectl) -> None:
-    """Apply the snapshot CRDs, and wait until the API server serves the kinds."""
+    """Apply the CRDs of snapshots and of groups of them, and wait until the API server serves the kinds."""
     client = programs.module_source("external-snapshotter", "github.com/kubernetes-csi/external-snapshotter/client/v8")
-    files = [client / "config" / "crd" / f"snapshot.storage.k8s.io_{name}.yaml" for name in _CRDS]
+    parts = (name.partition(".") for name in _DEFINITIONS)
+    files = [client / "config" / "crd" / f"{group}_{plural}.yaml" for plural, _, group in parts]
     arguments = [part for path in files for part in ("-f", str(path))]
     kubectl("apply", "--server-side", *arguments)
     kubectl(
         *("wait", "--for=condition=Established", "--timeout=60s"),
-        *(f"crd/{name}.snapshot.storage.k8s.io" for name in _CRDS),
+        *(f"crd/{name}" for name in _DEFINITIONS),
     )
     wait_for(
         "the API server serves the kinds of snapshots",
-        lambda: all(kubectl.run("get", f"{name}.snapshot.storage.k8s.io").returncode == 0 for name in _CRDS),
+        lambda: all(kubectl.run("get", name).returncode == 0 for name in _DEFINITIONS),
         within=60,
         every=0.2,
     )
 
 
 def remove_snapshots(kubectl: Kubectl) -> None:
-    """Remove the snapshot CRDs, and wait until the API server has none of the kinds."""
-    kubectl("delete", "--ignore-not-found", "--wait", *(f"crd/{name}.snapshot.storage.k8s.io" for name in _CRDS))
+    """Remove these CRDs, and wait until the API server has none of the kinds."""
+    kubectl("delete", "--ignore-not-found", "--wait", *(f"crd/{name}" for name in _DEFINITIONS))
     wait_for(
         "the API server serves no snapshots any more",
-        lambda: (
-            "the server doesn't have a resource type"
-            in kubectl.run("get", "volumesnapshots.snapshot.storage.k8s.io").stderr
-        ),
+        lambda: all("the server doesn't have a resource type" in kubectl.run("get", n).stderr for n in _DEFINITIONS),
         within=60,
         every=0.2,
     )
@@ -135,7 +137,14 @@ def apply_definitions(plane: ControlPlane) -> None:
             },
             "driver": DRIVER,
             "deletionPolicy": "Delete",
-        }
+        },
+        {
+            "apiVersion": "groupsnapshot.storage.k8s.io/v1",
+            "kind": "VolumeGroupSnapshotClass",
+            "metadata": {"name": SNAPSHOT_CLASS},
+            "driver": DRIVER,
+            "deletionPolicy": "Delete",
+        },
     )
 
 

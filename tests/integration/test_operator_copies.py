@@ -12,18 +12,22 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
-from lowtide_operator.planning.naming import COPY_LABEL
+from lowtide_operator.manifests.copies import group_snapshot
+from lowtide_operator.planning.actions import CreateGroupSnapshot, Ref
+from lowtide_operator.planning.naming import COPY_LABEL, GROUP_SNAPSHOT_LABEL, RUN_LABEL
+from lowtide_operator.planning.observed import Uid
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.storage import define_snapshots, remove_snapshots
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Object
-from tests.integration.operator_world.world import PATIENCE, World, world
+from tests.integration.operator_world.world import PATIENCE, World, claim, world
 
 pytestmark = pytest.mark.apiserver
 
+NOBODY = Ref("v1", "Nobody", "", "", Uid(""))
 QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 
-every_method = pytest.mark.parametrize("method", ["Snapshot", "Clone"])
+every_method = pytest.mark.parametrize("method", ["Snapshot", "GroupSnapshot", "Clone"])
 
 
 @pytest.fixture
@@ -39,16 +43,23 @@ def policy(shop: World, method: str, **capture: Any) -> None:
 
 
 def copies(shop: World) -> list[str]:
-    """Every copy that is there."""
+    """Every copy that is there, members of groups too."""
     bodies = [
         *shop.api.list(kinds.CLAIM, shop.namespace, COPY_LABEL),
-        *shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace, COPY_LABEL),
+        *shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace),
+        *shop.api.list(kinds.GROUP_SNAPSHOT, shop.namespace),
     ]
     return [f"{body.get('kind', '')} {body['metadata']['name']}" for body in bodies]
 
 
+def marked(shop: World) -> list[str]:
+    """The claims that are marked for a VolumeGroupSnapshot."""
+    return [claim["metadata"]["name"] for claim in shop.api.list(kinds.CLAIM, shop.namespace, GROUP_SNAPSHOT_LABEL)]
+
+
 def await_no_copies(shop: World, within: float = PATIENCE) -> None:
     wait_for("no copy is left", lambda: copies(shop) == [], within=within, seen=lambda: f"{copies(shop)}")
+    assert marked(shop) == []
 
 
 @every_method
@@ -71,12 +82,13 @@ def test_movers_read_copies_while_the_workloads_run_again(shop: World, method: s
     await_no_copies(shop)
 
 
-def test_an_operator_killed_at_every_step_leaves_nothing_down_and_no_copy(shop: World) -> None:
-    """SIGKILL whenever the world changed: each new status, hold, copy or Job ends the process that made it."""
-    policy(shop, "Snapshot")
+@pytest.mark.parametrize("method", ["Snapshot", "GroupSnapshot"])
+def test_an_operator_killed_at_every_step_leaves_nothing_down_and_no_copy(shop: World, method: str) -> None:
+    """SIGKILL whenever the world changed: each new status, hold, mark, copy or Job ends the process that made it."""
+    policy(shop, method)
     shop.snapshot()
     kills, seen = 0, ""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while not shop.status(kinds.SNAPSHOT, "first").get("endTime"):
         assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
         shop.operator.start(ready=False)
@@ -98,7 +110,24 @@ def test_an_operator_killed_at_every_step_leaves_nothing_down_and_no_copy(shop: 
     assert shop.movers.count("backup") == 2
 
 
+def test_a_group_snapshot_takes_the_claims_of_the_group_alone_and_leaves_no_label(shop: World) -> None:
+    """A third claim is in the namespace."""
+    shop.api.create(kinds.CLAIM, claim(shop.namespace, "not-in-the-group"))
+    shop.operator.start()
+    policy(shop, "GroupSnapshot")
+    shop.snapshot()
+    wait_for(
+        "the members are made", lambda: len(shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace)) == 2, within=PATIENCE
+    )
+    taken = shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace)
+    assert sorted(body["spec"]["source"]["persistentVolumeClaimName"] for body in taken) == ["db-data", "web-data"]
+    status = shop.await_ready(kinds.SNAPSHOT, "first")
+    assert {copy["snapshotName"] for copy in status["copies"]} == {body["metadata"]["name"] for body in taken}
+    await_no_copies(shop)
+
+
 def test_copies_are_found_by_their_label_although_their_snapshot_is_gone(shop: World) -> None:
+    """VolumeSnapshots as a run left them; and a VolumeGroupSnapshot and a mark as another would have."""
     shop.kubelet.trouble = "no space left in the pool"
     policy(shop, "Snapshot")
     shop.operator.start()
@@ -106,8 +135,13 @@ def test_copies_are_found_by_their_label_although_their_snapshot_is_gone(shop: W
     wait_for("copies are asked for", lambda: len(copies(shop)) == 2, within=PATIENCE, seen=shop.operator.tail)
     shop.operator.kill()
     for body in shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace):
-        name = body["metadata"]["name"]
+        name, labels = body["metadata"]["name"], body["metadata"]["labels"]
         shop.api.patch(kinds.VOLUME_SNAPSHOT, shop.namespace, name, {"metadata": {"ownerReferences": None}})
+    mark = {GROUP_SNAPSHOT_LABEL: labels[RUN_LABEL]}
+    group = group_snapshot(CreateGroupSnapshot(shop.namespace, "left", labels, NOBODY, mark, "played"))
+    del group["metadata"]["ownerReferences"]
+    shop.api.create(kinds.GROUP_SNAPSHOT, group)
+    shop.api.patch(kinds.CLAIM, shop.namespace, "db-data", {"metadata": {"labels": mark}})
     shop.api.patch(kinds.SNAPSHOT, shop.namespace, "first", {"metadata": {"finalizers": None}})
     shop.api.delete(kinds.SNAPSHOT, shop.namespace, "first")
     shop.operator.start()
@@ -195,6 +229,11 @@ def test_without_the_definitions_method_snapshot_is_refused_and_all_else_works(
         shop.snapshot("second")
         shop.await_ready(kinds.SNAPSHOT, "second")
         shop.assert_back()
+        shop.policy("together", capture={"method": "GroupSnapshot", "storageClassName": "played"})
+        shop.snapshot("third", "together")
+        ready = shop.await_end(kinds.SNAPSHOT, "third")
+        assert ready["reason"] == "GroupSnapshotsNotServed"
+        assert "groupsnapshot.storage.k8s.io/v1" in ready["message"]
     finally:
         define_snapshots(control_plane.kubectl)
 
@@ -203,4 +242,5 @@ def fingerprint(shop: World) -> str:
     """Everything that the operator may change, as it is now."""
     status = dict(shop.status(kinds.SNAPSHOT, "first"))
     jobs = [job["metadata"]["name"] for job in shop.api.list(kinds.JOB, shop.namespace)]
-    return json.dumps([status, shop.counts(), shop.held(), sorted(jobs), sorted(copies(shop))], sort_keys=True)
+    seen = [status, shop.counts(), shop.held(), sorted(jobs), sorted(copies(shop)), sorted(marked(shop))]
+    return json.dumps(seen, sort_keys=True)

@@ -20,12 +20,13 @@ from lowtide_operator.planning.observed import (
     Meta,
     MoverJobSeen,
     MoverProgress,
+    Owner,
     Pod,
     PolicyObject,
     Uid,
-    VolumeSnapshot,
     Workload,
 )
+from lowtide_operator.planning.observed_copies import GroupSnapshot, VolumeSnapshot
 from lowtide_operator.planning.switches import KEDA_PAUSED, KEDA_PAUSED_REPLICAS
 
 START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
@@ -95,6 +96,9 @@ class Others:
     repository: dict[str, Stored]
     forgotten: list[str]
     taken: dict[str, VolumeSnapshot]
+    groups: dict[str, GroupSnapshot]
+    grouped: dict[str, act.CreateGroupSnapshot]
+    settled: dict[str, list[str]]
     copied: dict[str, act.CreateVolumeSnapshot | act.CreateCopy]
     torn_copies: set[str]
     trouble: str
@@ -155,12 +159,15 @@ class Others:
 
     def _make_copies(self) -> None:
         """The driver: what was asked for gets the state that its source has now, unless the driver is in `trouble`."""
+        for group in list(self.groups.values()):
+            self._make_group(group)
         for name, snapshot in list(self.taken.items()):
             if snapshot.meta.deleted is not None:
-                del self.taken[name]
+                if not snapshot.meta.owners:  # a member goes with its group only
+                    del self.taken[name]
             elif self.trouble and not snapshot.ready:
                 self.taken[name] = replace(snapshot, error=self.trouble, meta=self.touched(snapshot.meta))
-            elif not snapshot.ready:
+            elif not snapshot.ready and not snapshot.meta.owners:
                 self._hold_fast(f"snapshot {name}", self.copied[f"snapshot {name}"].claim)
                 self.taken[name] = replace(snapshot, ready=True, error="", meta=self.touched(snapshot.meta))
         for claim in list(self.claims.values()):
@@ -171,6 +178,34 @@ class Others:
                 self.claims[claim.meta.name] = replace(claim, trouble=self.trouble)
             elif self.binds_at_once(asked):
                 self._fill(claim, asked)
+
+    def _make_group(self, group: GroupSnapshot) -> None:
+        """The snapshot controller: a step each for binding, all members at one moment, and readiness."""
+        name, asked = group.meta.name, self.grouped[group.meta.name]
+        members = {n: m for n, m in self.taken.items() if any(owner.uid == group.meta.uid for owner in m.meta.owners)}
+        selected = [c for c in self.claims.values() if asked.selected.items() <= c.meta.labels.items()]
+        if group.meta.deleted is not None:
+            asked_for = [copy for copy in self.copied.values() if isinstance(copy, act.CreateCopy)]
+            filling = {c.snapshot for c in asked_for if c.name in self.claims and self.claims[c.name].phase != "Bound"}
+            if not filling & set(members):
+                self.taken = {n: member for n, member in self.taken.items() if n not in members}
+                del self.groups[name]
+        elif not group.bound:
+            error = self.trouble or ("" if selected else "label selector not applied to any PVC")
+            self.groups[name] = replace(group, bound=not error, error=error, meta=self.touched(group.meta))
+            self.settled[name] = sorted(claim.meta.name for claim in selected)
+        elif not members:
+            owner = Owner("groupsnapshot.storage.k8s.io/v1", "VolumeGroupSnapshot", name, group.meta.uid)
+            for claim in self.settled[name]:
+                made = VolumeSnapshot(self.meta(f"snapshot-{next(self.numbers)}", owners=(owner,)), claim, ready=True)
+                self.taken[made.meta.name] = made
+                self._hold_fast(f"snapshot {made.meta.name}", claim)
+        elif not group.ready:
+            error = self.trouble
+            self.groups[name] = replace(group, ready=not error, error=error, meta=self.touched(group.meta))
+
+    def meta(self, name: str, **more: Any) -> Meta:
+        raise NotImplementedError
 
     def binds_at_once(self, asked: act.CreateCopy) -> bool:
         raise NotImplementedError

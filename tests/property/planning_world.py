@@ -23,11 +23,13 @@ from lowtide_operator.planning import actions as act
 from lowtide_operator.planning.armed import plan_armed
 from lowtide_operator.planning.naming import (
     COPY_LABEL,
+    GROUP_SNAPSHOT_LABEL,
     HELD_LABEL,
     HOLD_ANNOTATION,
     RELEASE_OF_LABEL,
     RUN_LABEL,
     TAKEN_OVER_ANNOTATION,
+    group_snapshot_name,
 )
 from lowtide_operator.planning.observed import (
     Attachment,
@@ -45,15 +47,13 @@ from lowtide_operator.planning.observed import (
     Pod,
     PolicyObject,
     RestoreObject,
-    SnapshotClass,
     SnapshotObject,
-    StorageClass,
     Uid,
     Volume,
-    VolumeSnapshot,
     Workload,
     World,
 )
+from lowtide_operator.planning.observed_copies import GroupSnapshot, SnapshotClass, StorageClass, VolumeSnapshot
 from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
 from lowtide_operator.planning.restore import plan_restore
@@ -115,6 +115,9 @@ class Cluster(Others):
         self.snapshot_classes = [SnapshotClass("snapshots", "csi.example")]
         self.snapshots_served = True
         self.taken: dict[str, VolumeSnapshot] = {}
+        self.groups: dict[str, GroupSnapshot] = {}
+        self.grouped: dict[str, act.CreateGroupSnapshot] = {}
+        self.settled: dict[str, list[str]] = {}
         self.copied: dict[str, act.CreateVolumeSnapshot | act.CreateCopy] = {}
         self.torn_copies: set[str] = set()
         self.trouble = ""
@@ -225,16 +228,25 @@ class Cluster(Others):
             storage_classes=tuple(self.storage_classes),
             snapshots_served=self.snapshots_served,
             snapshot_classes=tuple(self.snapshot_classes),
-            volume_snapshots=tuple(t for t in self.taken.values() if t.meta.labels.get(RUN_LABEL) == run),
+            volume_snapshots=tuple(t for t in self.taken.values() if run is not None and self._is_of(t.meta, run)),
+            group_snapshots=tuple(g for g in self.groups.values() if g.meta.labels.get(RUN_LABEL) == run),
         )
 
     def binds_at_once(self, asked: act.CreateCopy) -> bool:
         waits = any(known.name == asked.storage_class and known.waits for known in self.storage_classes)
         return bool(asked.node) or not waits
 
+    def _is_of(self, meta: Meta, run: Uid) -> bool:
+        return meta.labels.get(RUN_LABEL) == run or any(owner.name == group_snapshot_name(run) for owner in meta.owners)
+
+    def marked(self) -> list[str]:
+        """The claims that carry the mark of a VolumeGroupSnapshot."""
+        return [name for name, claim in self.claims.items() if GROUP_SNAPSHOT_LABEL in claim.meta.labels]
+
     def copies(self) -> list[str]:
         """The copies that are there, of whatever run."""
-        return [*self.taken, *(name for name, claim in self.claims.items() if COPY_LABEL in claim.meta.labels)]
+        claims = [name for name, claim in self.claims.items() if COPY_LABEL in claim.meta.labels]
+        return [*self.groups, *self.taken, *claims]
 
     def observe(self, kind: str, name: str) -> Any:
         """The observation of an object, or None where it is gone."""
@@ -248,7 +260,9 @@ class Cluster(Others):
                 tuple(self.claims.values()),
                 tuple(self.snapshots.values()),
                 tuple(self.restores.values()),
-                tuple(self.taken.values()),
+                tuple(taken for taken in self.taken.values() if COPY_LABEL in taken.meta.labels),
+                tuple(self.groups.values()),
+                tuple(claim for claim in self.claims.values() if GROUP_SNAPSHOT_LABEL in claim.meta.labels),
             )
         if kind == "armed":
             watched = self.watches[Uid(name)]
@@ -350,12 +364,18 @@ class Cluster(Others):
                     raise Conflict(action)
                 if claim.meta.resource_version != action.resource_version:
                     raise Conflict(action)
-                merged = _merged(claim.meta.annotations, action.annotations)
-                self.claims[action.ref.name] = replace(claim, meta=self.touched(claim.meta, annotations=merged))
+                annotations = _merged(claim.meta.annotations, action.annotations)
+                labels = _merged(claim.meta.labels, action.labels)
+                meta = self.touched(claim.meta, annotations=annotations, labels=labels)
+                self.claims[action.ref.name] = replace(claim, meta=meta)
             case act.CreateVolumeSnapshot():
                 if action.name not in self.taken:
                     self.taken[action.name] = VolumeSnapshot(self.meta(action.name, labels=dict(action.labels)))
                     self.copied[f"snapshot {action.name}"] = action
+            case act.CreateGroupSnapshot():
+                if action.name not in self.groups:
+                    self.groups[action.name] = GroupSnapshot(self.meta(action.name, labels=dict(action.labels)))
+                    self.grouped[action.name] = action
             case act.CreateCopy():
                 if action.name not in self.claims:
                     claim = self.add_claim(action.name, labels=dict(action.labels), storage_class=action.storage_class)
@@ -367,11 +387,21 @@ class Cluster(Others):
                 self.events.append(action)
 
     def _delete_copy(self, ref: act.Ref) -> None:
-        store: dict[str, Any] = self.claims if ref.kind == "PersistentVolumeClaim" else self.taken
+        store: dict[str, Any] = {
+            "PersistentVolumeClaim": self.claims,
+            "VolumeSnapshot": self.taken,
+            "VolumeGroupSnapshot": self.groups,
+        }[ref.kind]
         found = store.get(ref.name)
         if found is None or found.meta.uid != ref.uid:
             return
         assert COPY_LABEL in found.meta.labels, f"{ref.name} is no copy"
+        if ref.kind == "VolumeGroupSnapshot":
+            run = found.meta.labels[RUN_LABEL]
+            left = [
+                c for c in self.claims.values() if COPY_LABEL in c.meta.labels and c.meta.labels.get(RUN_LABEL) == run
+            ]
+            assert not left, "a group is deleted before the claims that were made from its members"
         if found.meta.deleted is None:
             store[ref.name] = replace(found, meta=self.touched(found.meta, deleted=self.now))
 

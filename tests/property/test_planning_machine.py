@@ -23,7 +23,8 @@ from lowtide_operator.api.policy import DeletionPolicy
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.naming import HOLD_ANNOTATION, RUN_LABEL
-from lowtide_operator.planning.observed import SnapshotObject, StorageClass, Workload
+from lowtide_operator.planning.observed import SnapshotObject, Workload
+from lowtide_operator.planning.observed_copies import StorageClass
 from tests.property.planning_world import Cluster, Conflict, Fate, job_of, reasons
 
 NAMES = ("zero", "one", "two")
@@ -52,7 +53,7 @@ class Histories(RuleBasedStateMachine):
         claim_repository=st.booleans(),
         ordered=st.booleans(),
         story=st.sampled_from(["backup", "backup", "restore", "both"]),
-        method=st.sampled_from(["Direct", "Snapshot", "Clone"]),
+        method=st.sampled_from(["Direct", "Snapshot", "GroupSnapshot", "Clone"]),
         waits=st.booleans(),
     )
     def begin(
@@ -291,7 +292,7 @@ class Histories(RuleBasedStateMachine):
     def somebody_deletes_a_copy(self, number: int) -> None:
         copies = self.cluster.copies()
         name = copies[number % len(copies)]
-        for store in (self.cluster.taken, self.cluster.claims):
+        for store in (self.cluster.groups, self.cluster.taken, self.cluster.claims):
             if name in store:
                 store[name] = replace(
                     store[name], meta=self.cluster.touched(store[name].meta, deleted=self.cluster.now)
@@ -420,6 +421,7 @@ class Histories(RuleBasedStateMachine):
     def _check_the_end(self) -> None:
         cluster = self.cluster
         assert cluster.copies() == [], "a copy is left"
+        assert cluster.marked() == [], "a mark is left on a claim"
         stuck = set()
         for run in (*cluster.restores.values(), *cluster.snapshots.values()):
             name, status = run.meta.name, run.status

@@ -53,6 +53,7 @@ class CaptureMethod(StrEnum):
     """How the state of the volumes is held fast."""
 
     SNAPSHOT = "Snapshot"
+    GROUP_SNAPSHOT = "GroupSnapshot"
     CLONE = "Clone"
     DIRECT = "Direct"
 
@@ -67,6 +68,11 @@ class Capture(Model):
             lambda self: self.method is CaptureMethod.SNAPSHOT or self.volume_snapshot_class_name is None,
         ),
         Rule(
+            "self.method == 'GroupSnapshot' || !has(self.volumeGroupSnapshotClassName)",
+            "volumeGroupSnapshotClassName goes with method GroupSnapshot",
+            lambda self: self.method is CaptureMethod.GROUP_SNAPSHOT or self.volume_group_snapshot_class_name is None,
+        ),
+        Rule(
             "self.method != 'Direct' || !has(self.storageClassName)",
             "storageClassName is that of copies: method Direct makes none",
             lambda self: self.method is not CaptureMethod.DIRECT or self.storage_class_name is None,
@@ -75,13 +81,17 @@ class Capture(Model):
 
     method: CaptureMethod
     """Snapshot: a VolumeSnapshot of each volume is taken by its CSI driver, the workloads start again, and movers read
-    volumes made from the snapshots. Clone: the same with a claim that the driver clones. Direct: movers read the
-    volumes themselves, so workloads stay down until all is read. A method that a volume does not allow fails the run
-    before anything is stopped; no other is taken in its place. It has no default: how long an application is down is
-    the choice of its owner."""
+    volumes made from the snapshots. GroupSnapshot: the same with one VolumeGroupSnapshot, which takes all volumes at
+    one moment; they must be of one driver that can do that. Clone: the same with a claim that the driver clones.
+    Direct: movers read the volumes themselves, so workloads stay down until all is read. A method that a volume does
+    not allow fails the run before anything is stopped; no other is taken in its place. It has no default: how long an
+    application is down is the choice of its owner."""
     volume_snapshot_class_name: Name | None = None
     """The VolumeSnapshotClass, whose deletionPolicy must be Delete. Absent: the default one of each volume's driver, or
     the only one that it has."""
+    volume_group_snapshot_class_name: Name | None = None
+    """The VolumeGroupSnapshotClass, whose deletionPolicy must be Delete. Absent: the default one of the volumes'
+    driver, or the only one that it has."""
     storage_class_name: Name | None = None
     """The StorageClass of the copies, of the same driver and with reclaimPolicy Delete: one with fewer replicas, or
     that makes shallow copies, for example. Absent: that of each claim."""

@@ -64,7 +64,7 @@ class ResolvedCopy(Model):
     """How the copy of a volume is made."""
 
     snapshot_class_name: str = ""
-    """The VolumeSnapshotClass; empty for a clone."""
+    """The VolumeSnapshotClass, or the VolumeGroupSnapshotClass of the group; empty for a clone."""
     storage_class_name: str
     """The StorageClass of the copy."""
     node: str = ""
@@ -197,12 +197,14 @@ class StreamStatus(Model):
 
 
 class CopyRecord(Model):
-    """The copy of one volume: a VolumeSnapshot and the claim that is made from it, or a clone. Both have its name."""
+    """The copy of one volume: a VolumeSnapshot and the claim that is made from it, or a clone."""
 
     claim: str
     """The name of the claim that it is a copy of."""
     name: str
-    """The name of the VolumeSnapshot and of the claim."""
+    """The name of the claim, and of the VolumeSnapshot where that is not a member of a group."""
+    snapshot_name: str | None = None
+    """The name that the snapshot controller gave to the VolumeSnapshot, where it is a member of a group."""
     asked_at: Timestamp
     """When it was decided to make it."""
     uid: str | None = None
@@ -215,6 +217,18 @@ class CopyRecord(Model):
     """When it was decided to make a claim from the VolumeSnapshot."""
     claim_uid: str | None = None
     """The uid of the claim that movers read, once it was seen."""
+
+
+class GroupSnapshotRecord(Model):
+    """The VolumeGroupSnapshot of all volumes. Until it is bound, the claims carry the label lowtide.dev/group-snapshot,
+    by which it selects them."""
+
+    name: str
+    """Its name."""
+    asked_at: Timestamp
+    """When it was decided to make it."""
+    uid: str | None = None
+    """Its uid, once it was seen."""
 
 
 class SnapshotStatus(Model):
@@ -245,6 +259,8 @@ class SnapshotStatus(Model):
     """How long workloads were down: from the first change until all were ready again."""
     upload: Elapsed | None = None
     """How long storing took, from the first mover until the last was done. With copies, workloads run meanwhile."""
+    group_snapshot: GroupSnapshotRecord | None = None
+    """The VolumeGroupSnapshot, with capture.method GroupSnapshot; it is deleted with the copies."""
     copies: Annotated[tuple[CopyRecord, ...], Field(json_schema_extra=BY_CLAIM)] = ()
     """The copies that were made of the volumes; they are deleted once they are stored."""
     volumes: Annotated[tuple[VolumeStatus, ...], Field(json_schema_extra=BY_CLAIM)] = ()

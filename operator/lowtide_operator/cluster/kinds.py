@@ -66,11 +66,15 @@ VOLUME_SNAPSHOT_CLASS = Kind(
     "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
 )
 SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
+GROUP_SNAPSHOT = Kind("groupsnapshot.storage.k8s.io", "v1", "volumegroupsnapshots", "VolumeGroupSnapshot")
+GROUP_SNAPSHOT_CLASS = Kind(
+    "groupsnapshot.storage.k8s.io", "v1", "volumegroupsnapshotclasses", "VolumeGroupSnapshotClass", namespaced=False
+)
 
 KINDS: tuple[Kind, ...] = (
     BACKUP_POLICY, SNAPSHOT, RESTORE, NAMESPACE, NODE, POD, CLAIM, VOLUME, EVENT, REPLICATION_CONTROLLER, DEPLOYMENT,
     STATEFUL_SET, REPLICA_SET, DAEMON_SET, JOB, CRON_JOB, LEASE, CSI_DRIVER, VOLUME_ATTACHMENT,
-    STORAGE_CLASS, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CLASS, SCALED_OBJECT,
+    STORAGE_CLASS, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CLASS, GROUP_SNAPSHOT, GROUP_SNAPSHOT_CLASS, SCALED_OBJECT,
 )  # fmt: skip
 """Every kind that the operator knows by name."""
 

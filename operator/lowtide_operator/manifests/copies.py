@@ -1,4 +1,5 @@
-"""The objects that hold a volume fast: a VolumeSnapshot, and a claim that is made from one or clones another.
+"""The objects that hold volumes fast: a VolumeSnapshot, a VolumeGroupSnapshot, and a claim that is made from a
+snapshot or clones another.
 
 The run is their owner, so that they go with it even where no operator runs any more.
 """
@@ -7,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lowtide_operator.planning.actions import CreateCopy, CreateVolumeSnapshot
+from lowtide_operator.planning.actions import CreateCopy, CreateGroupSnapshot, CreateVolumeSnapshot
 from lowtide_operator.planning.naming import CLAIM_ANNOTATION
 
 GROUP = "snapshot.storage.k8s.io"
+GROUP_SNAPSHOT_GROUP = "groupsnapshot.storage.k8s.io"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 """What the scheduler sets once it knows where a claim's consumer goes: with it a class that waits makes the volume."""
 
@@ -24,6 +26,20 @@ def volume_snapshot(wanted: CreateVolumeSnapshot) -> dict[str, Any]:
         "spec": {
             "volumeSnapshotClassName": wanted.snapshot_class,
             "source": {"persistentVolumeClaimName": wanted.claim},
+        },
+    }
+
+
+def group_snapshot(wanted: CreateGroupSnapshot) -> dict[str, Any]:
+    """The VolumeGroupSnapshot of all claims with a label. The snapshot controller (8.7) reads matchLabels only: a
+    selector that has nothing else would take every claim of the namespace."""
+    return {
+        "apiVersion": f"{GROUP_SNAPSHOT_GROUP}/v1",
+        "kind": "VolumeGroupSnapshot",
+        "metadata": _metadata(wanted),
+        "spec": {
+            "volumeGroupSnapshotClassName": wanted.snapshot_class,
+            "source": {"selector": {"matchLabels": dict(wanted.selected)}},
         },
     }
 
@@ -50,13 +66,13 @@ def copy_claim(wanted: CreateCopy) -> dict[str, Any]:
     }
 
 
-def _metadata(wanted: CreateVolumeSnapshot | CreateCopy) -> dict[str, Any]:
+def _metadata(wanted: CreateVolumeSnapshot | CreateGroupSnapshot | CreateCopy) -> dict[str, Any]:
     owner = wanted.owner
     return {
         "name": wanted.name,
         "namespace": wanted.namespace,
         "labels": dict(wanted.labels),
-        "annotations": {CLAIM_ANNOTATION: wanted.claim},
+        "annotations": {} if isinstance(wanted, CreateGroupSnapshot) else {CLAIM_ANNOTATION: wanted.claim},
         "ownerReferences": [
             {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid}
         ],

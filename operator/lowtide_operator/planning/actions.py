@@ -296,11 +296,13 @@ class CreateClaim:
 
 @dataclass(frozen=True, slots=True)
 class StampClaim:
-    """Merge annotations into a PersistentVolumeClaim, with uid and `resource_version` as preconditions."""
+    """Merge annotations and labels into a PersistentVolumeClaim (None removes one), with uid and `resource_version` as
+    preconditions."""
 
     ref: Ref
     resource_version: str
-    annotations: Mapping[str, str | None]
+    annotations: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +314,19 @@ class CreateVolumeSnapshot:
     labels: Mapping[str, str]
     owner: Ref
     claim: str
+    snapshot_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGroupSnapshot:
+    """Create the VolumeGroupSnapshot of the claims that carry the labels `selected`. "Exists" as for
+    CreateVolumeSnapshot."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    owner: Ref
+    selected: Mapping[str, str]
     snapshot_class: str
 
 
@@ -336,7 +351,8 @@ class CreateCopy:
 
 @dataclass(frozen=True, slots=True)
 class DeleteCopy:
-    """Delete the VolumeSnapshot or claim with this uid that carries naming.COPY_LABEL. Gone already is success."""
+    """Delete the VolumeSnapshot, VolumeGroupSnapshot or claim with this uid that carries naming.COPY_LABEL. Gone
+    already is success."""
 
     ref: Ref
 
@@ -365,6 +381,7 @@ Action = (
     | CreateClaim
     | StampClaim
     | CreateVolumeSnapshot
+    | CreateGroupSnapshot
     | CreateCopy
     | DeleteCopy
     | Announce

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from lowtide_operator.api import SnapshotStatus
@@ -28,8 +28,11 @@ from lowtide_operator.planning.actions import (
     Placement,
     Ref,
 )
+from lowtide_operator.planning.copyrecords import given_up, is_held_fast, put, record_of, source_of, span
+from lowtide_operator.planning.groups import take_together, unmark
 from lowtide_operator.planning.naming import COPY_LABEL, RUN_LABEL, copy_labels, copy_name
-from lowtide_operator.planning.observed import Claim, Uid, VolumeSnapshot, World
+from lowtide_operator.planning.observed import Claim, Uid, World
+from lowtide_operator.planning.observed_copies import GroupSnapshot, VolumeSnapshot
 from lowtide_operator.planning.quiesce import watch
 from lowtide_operator.planning.release import VOLUME_PURPOSES
 from lowtide_operator.planning.run import Run
@@ -37,8 +40,11 @@ from lowtide_operator.planning.run import Run
 DISCARD_FOR = timedelta(minutes=5)
 """How long a run waits until its copies are gone, before it ends without them."""
 
-REFUSALS = frozenset({"Forbidden", "Rejected", "NameTaken"})
-"""Why the API server did not take a copy: a quota, an admission policy. It will not take it a minute later either."""
+HELD_IN = {
+    CaptureMethod.SNAPSHOT: "VolumeSnapshots",
+    CaptureMethod.GROUP_SNAPSHOT: "one VolumeGroupSnapshot, as it was at one moment",
+    CaptureMethod.CLONE: "clones",
+}
 
 _SUFFIXES = {"": 0, "K": 1, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
@@ -61,17 +67,21 @@ def take(run: Run[SnapshotStatus], policy: str, resolved: Resolved) -> bool:
     watch(run, frozenset(volume.claim for volume in resolved.volumes))
     if run.failing:
         return False
-    if all(_ready(run, volume.claim) for volume in resolved.volumes):
+    if all(is_held_fast(run, volume.claim) for volume in resolved.volumes):
         # Seen in an earlier observation: the pods that this one shows were listed after every copy was ready.
         ledger = run.status.quiesce
         asked = min(record.asked_at for record in run.status.copies)
         run.update(captured_time=(ledger.gone_time if ledger is not None else None) or asked)
-        what = "VolumeSnapshots" if resolved.capture.method is CaptureMethod.SNAPSHOT else "clones"
+        what = HELD_IN[resolved.capture.method]
+        unmark(run)
         run.condition("Captured", Truth.TRUE, "Copied", f"The state of all volumes is held fast in {what}.")
         return True
-    for volume in resolved.volumes:
-        _take_one(run, policy, resolved, volume)
-    waiting = [volume.claim for volume in resolved.volumes if not _ready(run, volume.claim)]
+    if resolved.capture.method is CaptureMethod.GROUP_SNAPSHOT:
+        take_together(run, policy, resolved)
+    else:
+        for volume in resolved.volumes:
+            _take_one(run, policy, resolved, volume)
+    waiting = [volume.claim for volume in resolved.volumes if not is_held_fast(run, volume.claim)]
     names = ", ".join(waiting)
     text = f"Copies are being made of {names}." if waiting else "The copies are ready."
     run.condition("Captured", Truth.FALSE, "Copying", text)
@@ -88,14 +98,14 @@ def readable(run: Run[SnapshotStatus], policy: str, resolved: Resolved, volume: 
         return record.name
     if record.claimed_at is None:
         record = record.model_copy(update={"claimed_at": run.now})
-        _put(run, record)
+        put(run, record)
     called = f"The claim {record.name}, made from the VolumeSnapshot of volume {volume.claim},"
     claim = copy_claim(run.world, run.meta.uid, record.name)
     since = record.claimed_at or run.now
     if claim is None:
         if record.claim_uid is not None:
             run.fail("CopyLost", f"{called} was deleted by someone else.")
-        elif not _given_up(run, volume.claim, called, since, resolved):
+        elif not given_up(run, called.rstrip(","), since, resolved, record.name):
             run.do(_claim_action(run, policy, volume, volume.copied, record))
             run.look_again(1)
         return None
@@ -103,12 +113,12 @@ def readable(run: Run[SnapshotStatus], policy: str, resolved: Resolved, volume: 
         run.fail("CopyLost", f"{called} was deleted by someone else.")
         return None
     if record.claim_uid is None:
-        _put(run, record.model_copy(update={"claim_uid": claim.meta.uid}))
+        put(run, record.model_copy(update={"claim_uid": claim.meta.uid}))
     waits = any(known.name == volume.copied.storage_class_name and known.waits for known in run.world.storage_classes)
     if claim.phase == "Bound" or waits:
         return record.name
     if run.now >= since + resolved.capture.timeout:
-        run.fail("CopyPending", f"{called} is still {claim.phase} after {_span(resolved)}: {_trouble(claim)}")
+        run.fail("CopyPending", f"{called} is still {claim.phase} after {span(resolved)}: {_trouble(claim)}")
     run.look_again(2)
     return None
 
@@ -135,13 +145,14 @@ def discard(run: Run[SnapshotStatus]) -> tuple[str, ...]:
     """Ask for the deletion of every copy of the run, whether it is recorded or not; what is still there, as words for
     a person."""
     own = run.meta.uid
+    unmark(run)
     claims = [claim for claim in run.world.claims if _is_copy_of(claim.meta.labels, own)]
-    snapshots = [found for found in run.world.volume_snapshots if _is_copy_of(found.meta.labels, own)]
-    for action in deletions(claims, snapshots):
+    for action in deletions(claims, run.world.volume_snapshots, run.world.group_snapshots):
         run.do(action)
     left = (
         *(f"PersistentVolumeClaim {claim.meta.name}" for claim in claims),
-        *(f"VolumeSnapshot {found.meta.name}" for found in snapshots),
+        *(f"VolumeSnapshot {found.meta.name}" for found in run.world.volume_snapshots),
+        *(f"VolumeGroupSnapshot {found.meta.name}" for found in run.world.group_snapshots),
     )
     if left:
         run.look_again(2)
@@ -164,26 +175,30 @@ def discarded(run: Run[SnapshotStatus]) -> bool:
     return True
 
 
-def deletions(claims: Iterable[Claim], snapshots: Iterable[VolumeSnapshot]) -> list[DeleteCopy]:
-    """Delete the claims, and those of the VolumeSnapshots from which no claim is left."""
+def deletions(
+    claims: Iterable[Claim], snapshots: Iterable[VolumeSnapshot], groups: Iterable[GroupSnapshot]
+) -> list[DeleteCopy]:
+    """Delete the claims, those of the VolumeSnapshots from which no claim is left, and the VolumeGroupSnapshots of runs
+    of which no claim is left: their members go with them, and not without them."""
     claims = tuple(claims)
     names = {claim.meta.name for claim in claims}
-    found = [
-        DeleteCopy(Ref("v1", "PersistentVolumeClaim", claim.meta.namespace, claim.meta.name, claim.meta.uid))
-        for claim in claims
-        if claim.meta.deleted is None
-    ]
-    group = "snapshot.storage.k8s.io/v1"
-    return found + [
-        DeleteCopy(Ref(group, "VolumeSnapshot", taken.meta.namespace, taken.meta.name, taken.meta.uid))
+    runs = {claim.meta.labels.get(RUN_LABEL) for claim in claims}
+    found = [("v1", "PersistentVolumeClaim", claim.meta) for claim in claims]
+    found += [
+        ("snapshot.storage.k8s.io/v1", "VolumeSnapshot", taken.meta)
         for taken in snapshots
-        if taken.meta.deleted is None and taken.meta.name not in names
+        if COPY_LABEL in taken.meta.labels and taken.meta.name not in names
     ]
-
-
-def record_of(run: Run[SnapshotStatus], claim: str) -> CopyRecord | None:
-    """The record of the copy of `claim`."""
-    return next((record for record in run.status.copies if record.claim == claim), None)
+    found += [
+        ("groupsnapshot.storage.k8s.io/v1", "VolumeGroupSnapshot", group.meta)
+        for group in groups
+        if group.meta.labels.get(RUN_LABEL) not in runs
+    ]
+    return [
+        DeleteCopy(Ref(api_version, kind, meta.namespace, meta.name, meta.uid))
+        for api_version, kind, meta in found
+        if meta.deleted is None
+    ]
 
 
 def copy_claim(world: World, run: Uid, name: str) -> Claim | None:
@@ -204,21 +219,19 @@ def _take_one(run: Run[SnapshotStatus], policy: str, resolved: Resolved, volume:
     """Ask for the copy of one volume, or note what is seen of it. Fails the run where it can't be had."""
     if run.failing or volume.copied is None:
         return
-    source = next((claim for claim in run.world.claims if claim.meta.name == volume.claim), None)
-    if source is None or source.meta.uid != volume.uid:
-        run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.claim} was deleted or replaced during the run.")
+    if source_of(run, volume) is None:
         return
     record = record_of(run, volume.claim)
     if record is None:
         record = CopyRecord(claim=volume.claim, name=copy_name(run.meta.uid, volume.claim), asked_at=run.now)
-        _put(run, record)
+        put(run, record)
     taken = resolved.capture.method is CaptureMethod.SNAPSHOT
     called = f"The {'VolumeSnapshot' if taken else 'clone'} {record.name} of volume {volume.claim}"
     found = _snapshot(run, record.name) if taken else copy_claim(run.world, run.meta.uid, record.name)
     if found is None:
         if record.uid is not None:
             run.fail("CopyLost", f"{called} was deleted by someone else.")
-        elif not _given_up(run, volume.claim, called, record.asked_at, resolved):
+        elif not given_up(run, called, record.asked_at, resolved, record.name):
             run.do(
                 CreateVolumeSnapshot(
                     run.meta.namespace,
@@ -242,8 +255,8 @@ def _take_one(run: Run[SnapshotStatus], policy: str, resolved: Resolved, volume:
         changes["size"] = found.size or None
     elif not ready and run.now >= record.asked_at + resolved.capture.timeout:
         trouble = _trouble(found) if isinstance(found, Claim) else found.error or "its driver has not said why."
-        run.fail("CopyNotReady", f"{called} was not ready within {_span(resolved)}: {trouble}")
-    _put(run, record.model_copy(update=changes))
+        run.fail("CopyNotReady", f"{called} was not ready within {span(resolved)}: {trouble}")
+    put(run, record.model_copy(update=changes))
 
 
 def _claim_action(
@@ -261,7 +274,7 @@ def _claim_action(
         size=max(sizes, key=bytes_of),
         access_modes=_modes(source),
         storage_class=copied.storage_class_name,
-        snapshot=record.name if taken else "",
+        snapshot=(record.snapshot_name or record.name) if taken else "",
         node=copied.node,
     )
 
@@ -273,34 +286,8 @@ def _modes(source: Claim | None) -> tuple[str, ...]:
     return modes or ("ReadWriteOnce",)
 
 
-def _given_up(run: Run[SnapshotStatus], claim: str, called: str, since: datetime, resolved: Resolved) -> bool:
-    """Whether the API server does not take a copy: it refused it, or the time is over. Then the run fails."""
-    conditions = (run.known or {}).get("conditions") or ()
-    said = next((entry for entry in conditions if entry["type"] == "Ready" and entry["reason"] in REFUSALS), None)
-    if said is not None and copy_name(run.meta.uid, claim) in said["message"]:
-        run.fail("CopyRefused", f"{called.rstrip(',')} could not be made: {said['message']}")
-        return True
-    if run.now >= since + resolved.capture.timeout:
-        run.fail(
-            "CopyRefused",
-            f"{called.rstrip(',')} could not be made within {_span(resolved)}: look at the operator's log, and at "
-            f"quotas and admission policies of the namespace.",
-        )
-        return True
-    return False
-
-
 def _trouble(claim: Claim) -> str:
     return claim.trouble or "its driver has not said why; look at its events."
-
-
-def _span(resolved: Resolved) -> str:
-    return f"capture.timeout ({format_duration(resolved.capture.timeout)})"
-
-
-def _ready(run: Run[SnapshotStatus], claim: str) -> bool:
-    record = record_of(run, claim)
-    return record is not None and record.ready_at is not None
 
 
 def _snapshot(run: Run[SnapshotStatus], name: str) -> VolumeSnapshot | None:
@@ -309,8 +296,3 @@ def _snapshot(run: Run[SnapshotStatus], name: str) -> VolumeSnapshot | None:
 
 def _is_copy_of(labels: Mapping[str, str], run: Uid) -> bool:
     return COPY_LABEL in labels and labels.get(RUN_LABEL) == run
-
-
-def _put(run: Run[SnapshotStatus], record: CopyRecord) -> None:
-    others = [known for known in run.status.copies if known.claim != record.claim]
-    run.update(copies=tuple(sorted((*others, record), key=lambda known: known.claim)))

@@ -6,11 +6,14 @@ other method is ever taken in the place of one that does not work.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lowtide_operator.api import SnapshotStatus
 from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.api.snapshot import ResolvedCopy
 from lowtide_operator.planning.naming import is_ours
-from lowtide_operator.planning.observed import Claim, SnapshotClass, StorageClass, Volume, World
+from lowtide_operator.planning.observed import Claim, Volume, World
+from lowtide_operator.planning.observed_copies import SnapshotClass, StorageClass
 from lowtide_operator.planning.run import Run
 
 OTHERWISE = "or take capture.method Direct, which keeps workloads down until all is read"
@@ -30,7 +33,7 @@ def resolve_copy(run: Run[SnapshotStatus], capture: Capture, claim: Claim) -> Re
     storage = _storage_class(run, capture, claim, volume.driver)
     if storage is None:
         return None
-    if capture.method is CaptureMethod.SNAPSHOT:
+    if capture.method is not CaptureMethod.CLONE:
         chosen = _snapshot_class(run, capture, name, volume.driver)
         if chosen is None:
             return None
@@ -71,27 +74,52 @@ def _storage_class(run: Run[SnapshotStatus], capture: Capture, claim: Claim, dri
     return None
 
 
+def is_of_one_driver(run: Run[SnapshotStatus], claims: Iterable[Claim]) -> bool:
+    """Whether those of `claims` that have a driver have the same, as a VolumeGroupSnapshot wants it. Fails the run
+    where not."""
+    drivers = {volume.name: volume.driver for volume in run.world.volumes if volume.driver}
+    of: dict[str, list[str]] = {}
+    for claim in claims:
+        if claim.volume in drivers:
+            of.setdefault(drivers[claim.volume], []).append(claim.meta.name)
+    if len(of) < 2:
+        return True
+    shares = "; ".join(f"{', '.join(names)} of {driver}" for driver, names in sorted(of.items()))
+    run.fail(
+        "SeveralDrivers",
+        f"One VolumeGroupSnapshot takes the volumes of one driver, and these claims are of {len(of)}: {shares}. Make "
+        f"a policy for each, or take capture.method Snapshot: with quiesce.strategy ScaleDown it is as consistent.",
+    )
+    return False
+
+
 def _snapshot_class(run: Run[SnapshotStatus], capture: Capture, claim: str, driver: str) -> SnapshotClass | None:
+    together = capture.method is CaptureMethod.GROUP_SNAPSHOT
+    kind = "VolumeGroupSnapshotClass" if together else "VolumeSnapshotClass"
+    field = f"capture.{kind[0].lower()}{kind[1:]}Name"
     if not run.world.snapshots_served:
+        missing = (
+            "VolumeGroupSnapshots (groupsnapshot.storage.k8s.io/v1, with VolumeSnapshots beside them)"
+            if together
+            else "VolumeSnapshots (snapshot.storage.k8s.io/v1)"
+        )
         run.fail(
-            "SnapshotsNotServed",
-            f"This cluster has no VolumeSnapshots (snapshot.storage.k8s.io/v1), so capture.method Snapshot can't be "
-            f"used: install the CSI snapshot controller and its definitions, {OTHERWISE}.",
+            "GroupSnapshotsNotServed" if together else "SnapshotsNotServed",
+            f"This cluster has no {missing}, so capture.method {capture.method} can't be used: install the CSI "
+            f"snapshot controller{' (8.6 or newer)' if together else ''} and its definitions, {OTHERWISE}.",
         )
         return None
     of_driver = [known for known in run.world.snapshot_classes if known.driver == driver]
-    wanted = capture.volume_snapshot_class_name
+    wanted = capture.volume_group_snapshot_class_name if together else capture.volume_snapshot_class_name
     if wanted is not None:
         found = next((known for known in run.world.snapshot_classes if known.name == wanted), None)
         if found is None:
-            run.fail(
-                "SnapshotClassMissing", f"There is no VolumeSnapshotClass {wanted}: {_those_of(of_driver, driver)}."
-            )
+            run.fail("SnapshotClassMissing", f"There is no {kind} {wanted}: {_those_of(of_driver, driver)}.")
             return None
         if found.driver != driver:
             run.fail(
                 "SnapshotClassOfAnotherDriver",
-                f"VolumeSnapshotClass {wanted} is of {found.driver}, and the volume of claim {claim} of {driver}: "
+                f"{kind} {wanted} is of {found.driver}, and the volume of claim {claim} of {driver}: "
                 f"{_those_of(of_driver, driver)}.",
             )
             return None
@@ -101,24 +129,24 @@ def _snapshot_class(run: Run[SnapshotStatus], capture: Capture, claim: str, driv
         if not candidates:
             run.fail(
                 "SnapshotClassMissing",
-                f"There is no VolumeSnapshotClass of {driver}, the driver of claim {claim}: it may have no snapshots. "
-                f"Make a class, {OTHERWISE}.",
+                f"There is no {kind} of {driver}, the driver of claim {claim}: it may have no "
+                f"{'group snapshots' if together else 'snapshots'}. Make a class, {OTHERWISE}.",
             )
             return None
         if len(candidates) > 1:
             names = ", ".join(sorted(known.name for known in candidates))
             run.fail(
                 "SnapshotClassAmbiguous",
-                f"{driver} has {len(candidates)} VolumeSnapshotClasses to choose from ({names}): name one in "
-                f"capture.volumeSnapshotClassName, or make one the default.",
+                f"{driver} has {len(candidates)} {kind}es to choose from ({names}): name one in {field}, or make one "
+                f"the default.",
             )
             return None
         (found,) = candidates
     if found.retains:
         run.fail(
             "CopiesWouldStay",
-            f"VolumeSnapshotClass {found.name} has the deletionPolicy Retain, so every snapshot would stay in the "
-            f"storage for ever: name one with deletionPolicy Delete in capture.volumeSnapshotClassName.",
+            f"{kind} {found.name} has the deletionPolicy Retain, so every snapshot would stay in the storage for ever: "
+            f"name one with deletionPolicy Delete in {field}.",
         )
         return None
     return found

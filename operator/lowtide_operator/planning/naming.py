@@ -22,6 +22,7 @@ CLAIM_ANNOTATION = f"{GROUP}/claim"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 POLICY_LABEL = f"{GROUP}/policy"
 COPY_LABEL = f"{GROUP}/copy"
+GROUP_SNAPSHOT_LABEL = f"{GROUP}/group-snapshot"
 SLOT_ANNOTATION = f"{GROUP}/slot"
 
 HELD_LABEL = f"{GROUP}/held"
@@ -76,9 +77,15 @@ def job_labels(purpose: Purpose, run: Uid, run_kind: str, policy: str, attempt: 
 
 
 def copy_name(run: Uid, claim: str) -> str:
-    """`lowtide-copy-<10 hexadecimal digits of hash(run, claim)>`: of the VolumeSnapshot and of the claim alike."""
+    """`lowtide-copy-<10 hexadecimal digits of hash(run, claim)>`: of the VolumeSnapshot (but for a member of a group)
+    and of the claim alike."""
     digest = hashlib.sha256(f"{run}/{claim}/copy".encode()).hexdigest()[:10]
     return f"lowtide-copy-{digest}"
+
+
+def group_snapshot_name(run: Uid) -> str:
+    """The VolumeGroupSnapshot of a run: `lowtide-group-<10 hexadecimal digits>`."""
+    return f"lowtide-group-{hashlib.sha256(f'{run}/group'.encode()).hexdigest()[:10]}"
 
 
 def copy_labels(run: Uid, policy: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SnapshotSpec,
         SnapshotStatus,
     )
+    from lowtide_operator.planning.observed_copies import GroupSnapshot, SnapshotClass, StorageClass, VolumeSnapshot
 
 Uid = NewType("Uid", str)
 
@@ -269,44 +270,6 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageClass:
-    """A StorageClass that a claim of the namespace, or a policy's capture, names. `waits`: it binds at the first
-    consumer; `retains`: its volumes outlive their claims.
-    """
-
-    name: str
-    provisioner: str
-    waits: bool = False
-    retains: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotClass:
-    """A VolumeSnapshotClass. `default`: it is annotated as the default of its driver; `retains`: what is taken with it
-    outlives its VolumeSnapshot.
-    """
-
-    name: str
-    driver: str
-    default: bool = False
-    retains: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeSnapshot:
-    """A VolumeSnapshot of ours: found by the labels naming.COPY_LABEL and naming.RUN_LABEL.
-
-    `ready`: it is bound to its content, readyToUse, and says no error. `error` is its error's message; `size` its
-    restoreSize.
-    """
-
-    meta: Meta
-    ready: bool = False
-    error: str = ""
-    size: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Attachment:
     """A VolumeAttachment of a PersistentVolume of the run, whatever its status says: the object itself is the
     evidence.
@@ -361,7 +324,9 @@ class World:
 
     Only for a Snapshot whose capture makes copies: storage_classes; and for method Snapshot, snapshots_served (whether
     the API server has VolumeSnapshots at all), snapshot_classes, and volume_snapshots (those of this run; none where
-    they are not served).
+    they are not served). For GroupSnapshot: snapshots_served is whether it has VolumeGroupSnapshots too,
+    snapshot_classes are VolumeGroupSnapshotClasses, and group_snapshots those of this run, read before
+    volume_snapshots.
     """
 
     namespace: str
@@ -387,6 +352,7 @@ class World:
     snapshots_served: bool = False
     snapshot_classes: tuple[SnapshotClass, ...] = ()
     volume_snapshots: tuple[VolumeSnapshot, ...] = ()
+    group_snapshots: tuple[GroupSnapshot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +385,8 @@ class ObservedOrphans:
 
     `workloads`, `keepers`: all that carry the label naming.HELD_LABEL or the annotation naming.RELEASED_ANNOTATION.
     `pods`: the namespace's. `snapshots`, `restores`: every object of these kinds in the namespace.
-    `volume_snapshots`: those that carry naming.COPY_LABEL; none where the API server does not have that kind.
+    `volume_snapshots`, `group_snapshots`: those that carry naming.COPY_LABEL; none where the API server does not have
+    that kind. `marked_claims`: those that carry naming.GROUP_SNAPSHOT_LABEL, read before the runs.
     """
 
     namespace: str
@@ -430,6 +397,8 @@ class ObservedOrphans:
     snapshots: tuple[SnapshotObject, ...] = ()
     restores: tuple[RestoreObject, ...] = ()
     volume_snapshots: tuple[VolumeSnapshot, ...] = ()
+    group_snapshots: tuple[GroupSnapshot, ...] = ()
+    marked_claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""Put back what is held by a run that is gone or over, and delete the copies that it left: at the operator's start and
-at every resync, found by the label."""
+"""Put back what is held by a run that is gone or over, delete the copies that it left, and take its marks off claims:
+at the operator's start and at every resync, found by the label."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 
 from lowtide_operator.planning.actions import Action, Announce, Plan
 from lowtide_operator.planning.copies import deletions
+from lowtide_operator.planning.groups import group_mark_removal
 from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, read_hold
 from lowtide_operator.planning.naming import (
     COPY_LABEL,
     FINALIZER,
+    GROUP_SNAPSHOT_LABEL,
     HELD_LABEL,
     HOLD_ANNOTATION,
     RELEASED_ANNOTATION,
@@ -25,9 +27,9 @@ from lowtide_operator.planning.observed import (
     RestoreObject,
     SnapshotObject,
     Uid,
-    VolumeSnapshot,
     Workload,
 )
+from lowtide_operator.planning.observed_copies import GroupSnapshot, VolumeSnapshot
 from lowtide_operator.planning.release import mark_removal, release_patch
 from lowtide_operator.planning.stamp import StampState, read_stamp
 from lowtide_operator.planning.switches import switched_back
@@ -70,21 +72,28 @@ def plan_orphans(observed: ObservedOrphans, now: datetime) -> Plan:
             run = runs.get(Uid(workload.meta.annotations[RELEASED_ANNOTATION].rpartition(".")[0]))
             if run is None or _over(run):
                 actions.append(mark_removal(workload))
-    ours: tuple[Claim | VolumeSnapshot, ...] = (*observed.claims, *observed.volume_snapshots)
-    copies = [found for found in ours if COPY_LABEL in found.meta.labels and _is_over(runs, found.meta.labels)]
+    actions += [
+        group_mark_removal(claim)
+        for claim in observed.marked_claims
+        if _is_over(runs, claim.meta.labels[GROUP_SNAPSHOT_LABEL])
+    ]
+    ours: tuple[Claim | VolumeSnapshot | GroupSnapshot, ...]
+    ours = (*observed.claims, *observed.volume_snapshots, *observed.group_snapshots)
+    copies = [c for c in ours if COPY_LABEL in c.meta.labels and _is_over(runs, c.meta.labels.get(RUN_LABEL, ""))]
     left = [found for found in copies if now >= found.meta.created + YOUNG]
     actions += deletions(
         [claim for claim in left if isinstance(claim, Claim)],
         [taken for taken in left if isinstance(taken, VolumeSnapshot)],
+        [group for group in left if isinstance(group, GroupSnapshot)],
     )
     if copies:
         look_again = min(look_again or 30.0, 30.0)
     return Plan(tuple(actions), look_again)
 
 
-def _is_over(runs: Mapping[Uid, Run], labels: Mapping[str, str]) -> bool:
-    """Whether the run whose copy carries these labels is gone or over."""
-    run = runs.get(Uid(labels.get(RUN_LABEL, "")))
+def _is_over(runs: Mapping[Uid, Run], uid: str) -> bool:
+    """Whether the run of that uid is gone or over."""
+    run = runs.get(Uid(uid))
     return run is None or _over(run)
 
 

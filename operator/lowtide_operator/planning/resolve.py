@@ -14,7 +14,7 @@ from lowtide_operator.api.quiesce import Quiesce, QuiesceStrategy
 from lowtide_operator.api.selectors import LabelSelector, SelectorOperator, SelectorRequirement
 from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume
 from lowtide_operator.api.values import parse_time
-from lowtide_operator.planning.copyable import resolve_copy
+from lowtide_operator.planning.copyable import is_of_one_driver, resolve_copy
 from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
@@ -75,6 +75,8 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     if policy.spec.streams and not run.world.streams_allowed:
         run.fail("StreamsNotAllowed", NOT_ALLOWED)
     hooks = resolve_hooks(run, policy.spec.hooks)
+    if capture.method is CaptureMethod.GROUP_SNAPSHOT and not run.failing:
+        is_of_one_driver(run, claims)
     copies: dict[str, ResolvedCopy | None] = {}
     for claim in claims if capture.method is not CaptureMethod.DIRECT else ():
         if not run.failing:

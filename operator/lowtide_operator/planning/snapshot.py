@@ -27,6 +27,7 @@ from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.capture import capture, store
 from lowtide_operator.planning.copies import discard, discarded, makes_copies, movers_of_volumes, take
 from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
+from lowtide_operator.planning.groups import unmark
 from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks
 from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.movers import describe
@@ -120,6 +121,7 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
         claims = frozenset(volume.claim for volume in resolved.volumes)
         hooks = partial(before_hooks, run, resolved, spec.policy_name)
         if not quiesce(run, resolved.quiesce, claims, hooks):
+            unmark(run)
             return
         run.waiting("Capturing", "The state of the volumes is being held fast.")
         if not (take(run, spec.policy_name, resolved) if makes_copies(resolved) else capture(run, spec, resolved)):

@@ -24,6 +24,7 @@ from lowtide_operator.planning.actions import (
     CheckUnchanged,
     CreateClaim,
     CreateCopy,
+    CreateGroupSnapshot,
     CreateJob,
     CreateRelease,
     CreateSnapshot,
@@ -121,12 +122,15 @@ class Applier:
                 return await self._create(kinds.CLAIM, _claim(action))
             case CreateVolumeSnapshot():
                 return await self._create(kinds.VOLUME_SNAPSHOT, copies.volume_snapshot(action), action.labels)
+            case CreateGroupSnapshot():
+                return await self._create(kinds.GROUP_SNAPSHOT, copies.group_snapshot(action), action.labels)
             case CreateCopy():
                 return await self._create(kinds.CLAIM, copies.copy_claim(action), action.labels)
             case DeleteCopy(ref):
                 return await self._delete(_kind(ref), ref)
-            case StampClaim(ref, version, annotations):
-                await self._patch(ref, version, {"metadata": {"annotations": dict(annotations)}}, versions)
+            case StampClaim(ref, version, annotations, labels):
+                stamped = {"annotations": dict(annotations), "labels": dict(labels)}
+                await self._patch(ref, version, {"metadata": {k: v for k, v in stamped.items() if v}}, versions)
                 return True
             case Announce():
                 await events.post(self._cluster, action, now)

@@ -31,6 +31,7 @@ from lowtide_operator.planning.observed import (
     SnapshotObject,
     World,
 )
+from lowtide_operator.planning.observed_copies import VolumeSnapshot
 from lowtide_operator.reconcile import parse
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
 
@@ -181,6 +182,19 @@ class Gatherer:
                 volume_snapshots=tuple(parse.volume_snapshot(body) for body in taken or ()),
                 snapshot_classes=tuple(parse.snapshot_class(body) for body in classes or ()),
             )
+        elif capture.method is CaptureMethod.GROUP_SNAPSHOT:
+            groups = await list_if_served(self._cluster, kinds.GROUP_SNAPSHOT, world.namespace, own)
+            # After the groups: members are made before their group says that it is ready.
+            taken = await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, world.namespace)
+            classes = await list_if_served(self._cluster, kinds.GROUP_SNAPSHOT_CLASS, None)
+            name = naming.group_snapshot_name(run.meta.uid)
+            world = replace(
+                world,
+                snapshots_served=None not in (groups, taken, classes),
+                group_snapshots=tuple(parse.group_snapshot(body) for body in groups or ()),
+                volume_snapshots=tuple(s for s in map(parse.volume_snapshot, taken or ()) if _is_member(s, name)),
+                snapshot_classes=tuple(parse.snapshot_class(body) for body in classes or ()),
+            )
         claims = [await self._with_trouble(claim, run.meta.uid) for claim in world.claims]
         return replace(world, claims=tuple(claims))
 
@@ -193,11 +207,14 @@ class Gatherer:
         return replace(claim, trouble=parse.trouble(events))
 
     async def _orphans(self, namespace: str) -> Gathered:
-        # Keepers, then workloads, then runs: a run is older than its holds, and a keeper's is the last that ends.
+        # Keepers, then workloads, then runs: a run is older than its holds and its marks, and a keeper's is the last
+        # that ends.
         scaled = await list_if_served(self._cluster, kinds.SCALED_OBJECT, namespace)
         lists = await self._lists(namespace, *HOLDABLE)
+        marked = await self._cluster.list(kinds.CLAIM, namespace, labels=naming.GROUP_SNAPSHOT_LABEL)
         lists |= await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE)
         taken = await list_if_served(self._cluster, kinds.VOLUME_SNAPSHOT, namespace, naming.COPY_LABEL)
+        groups = await list_if_served(self._cluster, kinds.GROUP_SNAPSHOT, namespace, naming.COPY_LABEL)
         observed = ObservedOrphans(
             namespace=namespace,
             workloads=tuple(parse.workload(body) for kind in HOLDABLE for body in lists[kind] if is_marked(body)),
@@ -207,6 +224,8 @@ class Gatherer:
             snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
             restores=self._restores(lists[kinds.RESTORE]),
             volume_snapshots=tuple(parse.volume_snapshot(body) for body in taken or ()),
+            group_snapshots=tuple(parse.group_snapshot(body) for body in groups or ()),
+            marked_claims=tuple(parse.claim(body) for body in marked),
         )
         return Gathered(observed, None, self._cluster.now())
 
@@ -284,6 +303,10 @@ def _capture_of(world: World, run: SnapshotObject) -> Capture | None:
     name = run.spec.policy_name if run.spec is not None else ""
     policy = next((policy for policy in world.policies if policy.meta.name == name), None)
     return policy.spec.capture if policy is not None and policy.spec is not None else None
+
+
+def _is_member(snapshot: VolumeSnapshot, group: str) -> bool:
+    return any(owner.kind == kinds.GROUP_SNAPSHOT.kind and owner.name == group for owner in snapshot.meta.owners)
 
 
 def is_marked(body: Manifest) -> bool:

@@ -32,14 +32,12 @@ from lowtide_operator.planning.observed import (
     Pod,
     PolicyObject,
     RestoreObject,
-    SnapshotClass,
     SnapshotObject,
-    StorageClass,
     Uid,
     Volume,
-    VolumeSnapshot,
     Workload,
 )
+from lowtide_operator.planning.observed_copies import GroupSnapshot, SnapshotClass, StorageClass, VolumeSnapshot
 
 HOSTNAME = "kubernetes.io/hostname"
 LAST_WORDS = 200
@@ -215,12 +213,13 @@ def storage_class(body: Manifest) -> StorageClass:
 
 
 def snapshot_class(body: Manifest) -> SnapshotClass:
-    """A VolumeSnapshotClass."""
+    """A VolumeSnapshotClass or VolumeGroupSnapshotClass."""
     annotations = body["metadata"].get("annotations") or {}
+    prefix = body["apiVersion"].partition(".")[0]  # snapshot or groupsnapshot
     return SnapshotClass(
         name=body["metadata"]["name"],
         driver=body.get("driver", ""),
-        default=annotations.get("snapshot.storage.kubernetes.io/is-default-class") == "true",
+        default=annotations.get(f"{prefix}.storage.kubernetes.io/is-default-class") == "true",
         retains=body.get("deletionPolicy") == "Retain",
     )
 
@@ -231,9 +230,23 @@ def volume_snapshot(body: Manifest) -> VolumeSnapshot:
     error = status.get("error")
     return VolumeSnapshot(
         meta=meta(body),
+        claim=((body.get("spec") or {}).get("source") or {}).get("persistentVolumeClaimName") or "",
         ready=bool(status.get("boundVolumeSnapshotContentName")) and bool(status.get("readyToUse")) and not error,
         error=(error or {}).get("message", ""),
         size=status.get("restoreSize", ""),
+    )
+
+
+def group_snapshot(body: Manifest) -> GroupSnapshot:
+    """A VolumeGroupSnapshot."""
+    status = body.get("status") or {}
+    error = status.get("error")
+    bound = bool(status.get("boundVolumeGroupSnapshotContentName"))
+    return GroupSnapshot(
+        meta=meta(body),
+        bound=bound,
+        ready=bound and bool(status.get("readyToUse")) and not error,
+        error=(error or {}).get("message", ""),
     )
 
 

@@ -54,9 +54,13 @@ class Resync:
         return namespaces
 
     async def _copies(self) -> list[Manifest]:
-        """Every claim and VolumeSnapshot that is a copy: what its run left may stand in a namespace without any run."""
-        claims = await self._all(kinds.CLAIM, naming.COPY_LABEL)
-        return claims + await self._if_served(kinds.VOLUME_SNAPSHOT, naming.COPY_LABEL)
+        """Every copy, and every claim that is marked for a VolumeGroupSnapshot: what its run left may stand in a
+        namespace without any run."""
+        found = await self._all(kinds.CLAIM, naming.COPY_LABEL)
+        found += await self._all(kinds.CLAIM, naming.GROUP_SNAPSHOT_LABEL)
+        for kind in (kinds.VOLUME_SNAPSHOT, kinds.GROUP_SNAPSHOT):
+            found += await self._if_served(kind, naming.COPY_LABEL)
+        return found
 
     async def _if_served(self, kind: Kind, labels: str) -> list[Manifest]:
         pages = [await list_if_served(self._cluster, kind, scope, labels) for scope in self._scopes]

@@ -1,4 +1,5 @@
-"""A CSI driver for the tests, over one btrfs file system: a subvolume per volume, real snapshots, clones of both.
+"""A CSI driver for the tests, over one btrfs file system: a subvolume per volume, real snapshots, alone or of several
+volumes at one moment, clones of both.
 
 Run as a program by the cluster, in a Python of its own that has grpcio and the stubs made from the CSI
 specification's csi.proto and the kubelet's pluginregistration. It serves the CSI socket and the kubelet's
@@ -17,6 +18,8 @@ import re
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any, NoReturn
@@ -57,12 +60,16 @@ class Store:
             return found
         return None
 
+    def note(self, kind: str, name: str, note: dict[str, Any]) -> None:
+        """Write the record of a volume, a snapshot or a group of snapshots."""
+        path = self.root / "records" / f"{kind}.{name}"
+        draft = path.with_name(f".{path.name}")
+        draft.write_text(json.dumps(note))
+        draft.rename(path)
+
     def make(self, kind: str, name: str, note: dict[str, Any], source: Path | None) -> None:
         """Make an empty subvolume, or one that shares everything with `source`; snapshots are read-only."""
-        note_path = self.root / "records" / f"{kind}.{name}"
-        draft = note_path.with_name(f".{note_path.name}")
-        draft.write_text(json.dumps(note))
-        draft.rename(note_path)
+        self.note(kind, name, note)
         target = self.path(kind, name)
         if target.exists():
             return
@@ -97,6 +104,52 @@ def mounts() -> list[tuple[str, str]]:
         fields = line.split()
         found.append((unescape(fields[4]), unescape(fields[3])))
     return found
+
+
+@contextlib.contextmanager
+def stopped(volumes: list[str]) -> Iterator[None]:
+    """Stop every process that has one of the volumes mounted in a mount namespace of its own (a container's), for the
+    time of a `with` block: btrfs takes its subvolumes one after the other, and nothing may be written in between.
+
+    A storage array would hold back the writes; a process that doesn't run notices as little.
+    """
+    own = os.readlink("/proc/self/ns/mnt")
+    roots = {f"/volumes/{volume}" for volume in volumes}
+    held: set[int] = set()
+    try:
+        while users := {pid for pid in users_of(roots, own) if pid not in held}:
+            for pid in users:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            held |= users
+            # Stopped is a state that each thread takes by itself; what it forked before is found by looking again.
+            while any(state_of(pid) not in "TtZX" for pid in held):
+                time.sleep(0.001)
+        yield
+    finally:
+        for pid in held:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def users_of(roots: set[str], own: str) -> Iterator[int]:
+    """The processes of other mount namespaces than `own` in which one of the `roots` is mounted."""
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and os.readlink(f"/proc/{entry}/ns/mnt") != own:
+                lines = Path("/proc", entry, "mountinfo").read_text().splitlines()
+                if any(unescape(line.split()[3]) in roots for line in lines):
+                    yield int(entry)
+
+
+def state_of(pid: int) -> str:
+    """The states of a process' threads that are not stopped, as one letter; X where it is gone."""
+    states = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                states.append(Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0])
+    return next((state for state in states if state not in "TtZX"), "X")
 
 
 def unescape(text: str) -> str:
@@ -145,8 +198,13 @@ class Identity(csi_pb2_grpc.IdentityServicer):
         return csi_pb2.GetPluginInfoResponse(name=self.name, vendor_version="1.0.0")
 
     def GetPluginCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
-        service = csi_pb2.PluginCapability.Service(type=csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE)
-        return csi_pb2.GetPluginCapabilitiesResponse(capabilities=[csi_pb2.PluginCapability(service=service)])
+        service = csi_pb2.PluginCapability.Service
+        return csi_pb2.GetPluginCapabilitiesResponse(
+            capabilities=[
+                csi_pb2.PluginCapability(service=service(type=kind))
+                for kind in (service.CONTROLLER_SERVICE, service.GROUP_CONTROLLER_SERVICE)
+            ]
+        )
 
     def Probe(self, request: Any, context: grpc.ServicerContext) -> Any:
         return csi_pb2.ProbeResponse()
@@ -243,6 +301,93 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         return csi_pb2.DeleteSnapshotResponse()
 
 
+class GroupController(csi_pb2_grpc.GroupControllerServicer):
+    """Takes snapshots of several volumes at one moment."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def GroupControllerGetCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
+        rpc = csi_pb2.GroupControllerServiceCapability.RPC
+        both = csi_pb2.GroupControllerServiceCapability(rpc=rpc(type=rpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT))
+        return csi_pb2.GroupControllerGetCapabilitiesResponse(capabilities=[both])
+
+    def CreateVolumeGroupSnapshot(self, request: Any, context: grpc.ServicerContext) -> Any:
+        name = named(context, request.name, "name")
+        origins = sorted(named(context, origin, "a source_volume_id") for origin in request.source_volume_ids)
+        if not origins:
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "source_volume_ids is missing")
+        with self.store.lock:
+            known = self.store.record("groups", name)
+            if known is not None and known["origins"] != origins:
+                refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"group {name} is there, of {known['origins']}")
+            if known is None or "made" not in known:
+                known = self._take(name, origins, context)
+        return csi_pb2.CreateVolumeGroupSnapshotResponse(group_snapshot=self._message(name, known))
+
+    def _take(self, name: str, origins: list[str], context: grpc.ServicerContext) -> dict[str, Any]:
+        """The record of the group, once all is taken. What a killed driver took of it before is another moment's."""
+        sizes = {}
+        for origin in origins:
+            volume = self.store.record("volumes", origin)
+            if volume is None:
+                refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {origin}")
+            sizes[origin] = volume["size"]
+        note: dict[str, Any] = {"origins": origins}
+        self.store.note("groups", name, note)
+        for origin in origins:
+            self.store.remove("snapshots", f"{name}.{origin}")
+        with stopped(origins):
+            stamp = Timestamp()
+            stamp.GetCurrentTime()
+            made = stamp.ToJsonString()
+            for origin in origins:
+                member = {"size": sizes[origin], "origin": origin, "made": made}
+                self.store.make("snapshots", f"{name}.{origin}", member, self.store.path("volumes", origin))
+        note["made"] = made
+        self.store.note("groups", name, note)
+        return note
+
+    def _message(self, name: str, note: dict[str, Any]) -> Any:
+        group = csi_pb2.VolumeGroupSnapshot(group_snapshot_id=name, ready_to_use=True)
+        group.creation_time.FromJsonString(note["made"])
+        for origin in note["origins"]:
+            snapshot = f"{name}.{origin}"
+            member = self.store.record("snapshots", snapshot) or {}
+            group.snapshots.add(
+                snapshot_id=snapshot,
+                source_volume_id=origin,
+                size_bytes=member.get("size", 0),
+                ready_to_use=self.store.path("snapshots", snapshot).exists(),
+                group_snapshot_id=name,
+            ).creation_time.FromJsonString(note["made"])
+        group.ready_to_use = all(snapshot.ready_to_use for snapshot in group.snapshots)
+        return group
+
+    def _known(self, request: Any, context: grpc.ServicerContext) -> tuple[str, dict[str, Any] | None]:
+        """The name and the record of the group that a request names, whose members must be those that it names."""
+        name = named(context, request.group_snapshot_id, "group_snapshot_id")
+        note = self.store.record("groups", name)
+        if note is not None and sorted(request.snapshot_ids) != sorted(f"{name}.{o}" for o in note["origins"]):
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"group {name} has other snapshots than those")
+        return name, note
+
+    def DeleteVolumeGroupSnapshot(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.store.lock:
+            name, note = self._known(request, context)
+            for origin in note["origins"] if note is not None else ():
+                self.store.remove("snapshots", f"{name}.{origin}")
+            self.store.remove("groups", name)
+        return csi_pb2.DeleteVolumeGroupSnapshotResponse()
+
+    def GetVolumeGroupSnapshot(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.store.lock:
+            name, note = self._known(request, context)
+            if note is None or "made" not in note:
+                refuse(context, grpc.StatusCode.NOT_FOUND, f"no group {name}")
+            return csi_pb2.GetVolumeGroupSnapshotResponse(group_snapshot=self._message(name, note))
+
+
 class Node(csi_pb2_grpc.NodeServicer):
     """Stages and publishes volumes by bind mounts."""
 
@@ -310,7 +455,7 @@ class Calls(grpc.ServerInterceptor):  # type: ignore[misc]
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = continuation(details)
         method = details.method.rpartition("/")[2]
-        if handler is None or method.startswith(("Probe", "Get", "NodeGet", "ControllerGet")):
+        if handler is None or method.startswith(("Probe", "Get", "NodeGet", "ControllerGet", "GroupControllerGet")):
             return handler
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
@@ -352,6 +497,7 @@ def main() -> None:
     def csi(server: grpc.Server) -> None:
         csi_pb2_grpc.add_IdentityServicer_to_server(Identity(options.name), server)
         csi_pb2_grpc.add_ControllerServicer_to_server(Controller(store), server)
+        csi_pb2_grpc.add_GroupControllerServicer_to_server(GroupController(store), server)
         csi_pb2_grpc.add_NodeServicer_to_server(Node(store, options.node), server)
 
     def registration(server: grpc.Server) -> None:

@@ -25,7 +25,8 @@ class PlayedKubelet:
     """Plays the pods of `namespace`, from `start` to `stop`. `linger` is how many seconds a deleted pod takes to go. A
     pod of which `stays` is true does not go, and one of which `held_back` is true does not become ready.
 
-    With `takes_snapshots` VolumeSnapshots become ready. While there is `trouble`, no copy is made, and it is said why.
+    With `takes_snapshots` VolumeSnapshots and VolumeGroupSnapshots become ready. While there is `trouble`, no copy is
+    made, and it is said why.
     """
 
     def __init__(self, api: Api, namespace: str, movers: Movers) -> None:
@@ -42,6 +43,7 @@ class PlayedKubelet:
         self.errors: list[str] = []
         self._plays: dict[str, tuple[Play, float]] = {}
         self._going: dict[str, float] = {}
+        self._settled: dict[str, list[str]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="played kubelet", daemon=True)
         self._next_heartbeat = 0.0
@@ -73,8 +75,16 @@ class PlayedKubelet:
                 else:
                     self._provision(claim)
         if self.takes_snapshots:
+            groups = self._api.list(kinds.GROUP_SNAPSHOT, self._namespace)
+            for group in groups:
+                self._take_together(group)
+            there = {group["metadata"]["uid"] for group in groups}
             for snapshot in self._api.list(kinds.VOLUME_SNAPSHOT, self._namespace):
-                self._take(snapshot)
+                owners = snapshot["metadata"].get("ownerReferences") or ()
+                if any(o["kind"] == kinds.GROUP_SNAPSHOT.kind and o["uid"] not in there for o in owners):
+                    self._api.delete(kinds.VOLUME_SNAPSHOT, self._namespace, snapshot["metadata"]["name"])
+                else:
+                    self._take(snapshot)
         for namespace in (self._namespace, *self.also):
             for pod in self._api.list(kinds.POD, namespace):
                 self._step(pod)
@@ -189,6 +199,35 @@ class PlayedKubelet:
             }
         if status.get("readyToUse") is not told["readyToUse"]:
             self._api.patch(kinds.VOLUME_SNAPSHOT, self._namespace, name, {"status": told}, "status")
+
+    def _take_together(self, group: Object) -> None:
+        """As the snapshot controller goes about it: what the selector finds when the content is made is settled; then
+        the members are made, and then the group is ready."""
+        metadata, status = group["metadata"], group.get("status") or {}
+        name, told = metadata["name"], dict(status)
+        if "deletionTimestamp" in metadata or status.get("readyToUse"):
+            return
+        members = self._settled.get(metadata["uid"])
+        if members is None:
+            selector = group["spec"]["source"]["selector"]["matchLabels"]
+            labels = ",".join(f"{key}={value}" for key, value in selector.items())
+            found = [claim["metadata"]["name"] for claim in self._api.list(kinds.CLAIM, self._namespace, labels)]
+            if found and not self.trouble:
+                self._settled[metadata["uid"]] = found
+                told = {"boundVolumeGroupSnapshotContentName": f"played-{name}", "readyToUse": False, "error": None}
+            else:
+                message = self.trouble or f"label selector {labels} for group snapshot not applied to any PVC"
+                told = {"error": {"message": message}}
+        else:
+            owner = {key: group[key] for key in ("apiVersion", "kind")} | {"name": name, "uid": metadata["uid"]}
+            for claim in members:
+                member = {"name": f"{name}-{claim}", "namespace": self._namespace, "ownerReferences": [owner]}
+                body = {"metadata": member, "spec": {"source": {"persistentVolumeClaimName": claim}}}
+                if self._api.get(kinds.VOLUME_SNAPSHOT, self._namespace, member["name"]) is None:
+                    self._api.create(kinds.VOLUME_SNAPSHOT, body)
+            told = {"readyToUse": True, "error": None}
+        if (status.get("error") or {}).get("message") != (told.get("error") or {}).get("message") or told != status:
+            self._api.patch(kinds.GROUP_SNAPSHOT, self._namespace, name, {"status": told}, "status")
 
     def _complain(self, claim: Object) -> None:
         """What a provisioner tells of a claim for which it can make no volume."""

@@ -64,9 +64,11 @@ class World:
         """Snapshots in the API server, the classes `played`, and a driver that takes and copies."""
         define_snapshots(self.plane.kubectl)
         taking = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass", "deletionPolicy": "Delete"}
+        grouping = {**taking, "apiVersion": "groupsnapshot.storage.k8s.io/v1", "kind": "VolumeGroupSnapshotClass"}
         making = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": DRIVER}
         named = {"metadata": {"name": "played"}}
-        self.plane.kubectl.apply({**taking, **named, "driver": DRIVER}, {**making, **named})
+        classes = [{**body, **named, "driver": DRIVER} for body in (taking, grouping)]
+        self.plane.kubectl.apply(*classes, {**making, **named})
         self.kubelet.takes_snapshots = True
 
     def policy(self, name: str = "nightly", **spec: Any) -> Object:

@@ -25,6 +25,7 @@ from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.api.restore import ResolvedRestore, ResolvedRestoreVolume, RestoreVolumeStatus
 from lowtide_operator.api.snapshot import (
     CopyRecord,
+    GroupSnapshotRecord,
     Progress,
     Resolved,
     ResolvedCopy,
@@ -372,7 +373,9 @@ STATUS: dict[str, Model] = {
                 ),
             ),
             capture=Capture(
-                method=CaptureMethod.SNAPSHOT, volume_snapshot_class_name="fast-snapshots", storage_class_name="fast"
+                method=CaptureMethod.GROUP_SNAPSHOT,
+                volume_group_snapshot_class_name="fast-groups",
+                storage_class_name="fast",
             ),
             streams=(Stream.model_validate(GOOD["a policy of streams"]["spec"]["streams"][0]),),
             quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
@@ -406,10 +409,12 @@ STATUS: dict[str, Model] = {
         captured_time=_THEN,
         downtime=timedelta(seconds=123),
         upload=timedelta(seconds=4567),
+        group_snapshot=GroupSnapshotRecord(name="lowtide-group-0123456789", asked_at=_THEN, uid="bb"),
         copies=(
             CopyRecord(
                 claim="data",
                 name="lowtide-copy-0123456789",
+                snapshot_name="snapshot-0123",
                 asked_at=_THEN,
                 uid="99",
                 ready_at=_THEN,

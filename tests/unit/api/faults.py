@@ -61,12 +61,24 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         POLICY,
         "spec.capture.method",
         "Rsync",
-        'supported values: "Snapshot", "Clone", "Direct"',
+        'supported values: "Snapshot", "GroupSnapshot", "Clone", "Direct"',
     ),
     "a snapshot class without snapshots": (
         POLICY,
         "spec.capture",
         {"method": "Clone", "volumeSnapshotClassName": "fast"},
+        "volumeSnapshotClassName goes with method Snapshot",
+    ),
+    "a group snapshot class without a group snapshot": (
+        POLICY,
+        "spec.capture",
+        {"method": "Snapshot", "volumeGroupSnapshotClassName": "fast"},
+        "volumeGroupSnapshotClassName goes with method GroupSnapshot",
+    ),
+    "a snapshot class of its own for a group snapshot": (
+        POLICY,
+        "spec.capture",
+        {"method": "GroupSnapshot", "volumeSnapshotClassName": "fast"},
         "volumeSnapshotClassName goes with method Snapshot",
     ),
     "a class of copies without copies": (

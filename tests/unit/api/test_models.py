@@ -70,7 +70,7 @@ def unset(model: Model, place: str = "") -> Iterator[str]:
     for name in type(model).model_fields:
         value = getattr(model, name)
         here = f"{place}.{name}"
-        if name in {"mover", "repository", "quiesce"} and "resolved" in place:
+        if name in {"mover", "repository", "quiesce", "capture"} and "resolved" in place:
             continue
         if value is None and not here.endswith("workloads.suspend"):
             yield here

@@ -12,6 +12,7 @@ from lowtide_operator.manifests import Installation, ReleasePods
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import (
     CreateCopy,
+    CreateGroupSnapshot,
     CreateVolumeSnapshot,
     HookJob,
     MoverJob,
@@ -182,8 +183,16 @@ CASES: dict[str, MoverJob] = {
 COPY = naming.copy_name(RUN, "data")
 COPY_LABELS = naming.copy_labels(RUN, "shop")
 
-COPIES: dict[str, CreateVolumeSnapshot | CreateCopy] = {
+COPIES: dict[str, CreateVolumeSnapshot | CreateGroupSnapshot | CreateCopy] = {
     "copy-snapshot": CreateVolumeSnapshot("shop", COPY, COPY_LABELS, OWNER, "data", "fast-snapshots"),
+    "copy-group": CreateGroupSnapshot(
+        "shop",
+        naming.group_snapshot_name(RUN),
+        COPY_LABELS,
+        OWNER,
+        {naming.GROUP_SNAPSHOT_LABEL: RUN},
+        "fast-groups",
+    ),
     "copy-claim": CreateCopy(
         "shop", COPY, COPY_LABELS, OWNER, "data", "1100Mi", ("ReadWriteOncePod",), "fast", snapshot=COPY
     ),

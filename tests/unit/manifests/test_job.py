@@ -18,8 +18,8 @@ from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.manifests import mover_job
 from lowtide_operator.manifests.command import container_arguments
-from lowtide_operator.manifests.copies import copy_claim, volume_snapshot
-from lowtide_operator.planning.actions import CreateVolumeSnapshot, MoverJob, Purpose
+from lowtide_operator.manifests.copies import copy_claim, group_snapshot, volume_snapshot
+from lowtide_operator.planning.actions import CreateGroupSnapshot, CreateVolumeSnapshot, MoverJob, Purpose
 from lowtide_operator.planning.movers import as_identity, consumer_identity
 from lowtide_operator.planning.observed import Identity, Meta, Pod, Uid, World
 from tests.unit.manifests.cases import APP, CASES, COPIES, INSTALLATION, STREAM, job
@@ -42,6 +42,8 @@ def agrees_with_golden(name: str, manifest: dict[str, Any]) -> None:
 
 def copy_manifest(name: str) -> dict[str, Any]:
     wanted = COPIES[name]
+    if isinstance(wanted, CreateGroupSnapshot):
+        return group_snapshot(wanted)
     return volume_snapshot(wanted) if isinstance(wanted, CreateVolumeSnapshot) else copy_claim(wanted)
 
 

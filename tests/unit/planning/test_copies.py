@@ -9,14 +9,15 @@ from lowtide_operator.api.conditions import is_true
 from lowtide_operator.planning.actions import CreateCopy, CreateVolumeSnapshot, Purpose
 from lowtide_operator.planning.copies import bytes_of
 from lowtide_operator.planning.naming import COPY_LABEL, RUN_LABEL, copy_name
-from lowtide_operator.planning.observed import SnapshotClass, StorageClass
+from lowtide_operator.planning.observed_copies import SnapshotClass, StorageClass
 from tests.property.planning_world import Cluster, Fate, reasons
 from tests.unit.planning.runs import RUN, cluster, counts, down, failure, fates, gone, message, outcome, status, until
 
-METHODS = ("Snapshot", "Clone")
+METHODS = ("Snapshot", "GroupSnapshot", "Clone")
 WAITS = StorageClass("standard", "csi.example", waits=True)
 
 every_method = pytest.mark.parametrize("method", METHODS)
+each_of_its_own = pytest.mark.parametrize("method", ["Snapshot", "Clone"])
 
 
 def copying(method: str, **policy) -> Cluster:
@@ -29,6 +30,11 @@ def captured(world: Cluster) -> bool:
 
 def asked(world: Cluster, kind: type) -> list:
     return [action for action in world.copied.values() if isinstance(action, kind)]
+
+
+def being_made(world: Cluster) -> bool:
+    """Whether every copy is asked for: one group, or two of their own."""
+    return bool(world.groups) or len(world.copies()) == 2
 
 
 def step_until(world: Cluster, reached) -> None:
@@ -97,7 +103,7 @@ def test_nothing_is_copied_before_every_pod_is_gone(method: str):
 @every_method
 def test_a_pod_that_comes_back_before_the_copies_are_seen_to_be_ready_makes_the_run_inconsistent(method: str):
     world = copying(method)
-    step_until(world, lambda w: len(w.copies()) == 2)
+    step_until(world, being_made)
     world.add_pod("intruder", "data")
     world.run(RUN, seconds=2)
     assert outcome(world) == ("False", "Inconsistent")
@@ -105,11 +111,11 @@ def test_a_pod_that_comes_back_before_the_copies_are_seen_to_be_ready_makes_the_
     assert world.copies() == []
 
 
-@every_method
+@each_of_its_own
 def test_ready_copies_do_not_end_the_downtime_in_the_observation_that_shows_them(method: str):
     """Its pods may have been listed before a pod came, and its copies after they held that pod's writes."""
     world = copying(method)
-    step_until(world, lambda w: len(w.copies()) == 2)
+    step_until(world, being_made)
     world.step()
     world.reconcile(*RUN)
     assert all(record.ready_at for record in status(world).copies)
@@ -129,7 +135,7 @@ def test_an_operator_that_dies_in_every_plan_leaves_nothing_down_and_no_copy(met
         world.pass_time(2)
     assert outcome(world) == ("True", "Complete")
     assert world.held() == []
-    assert world.copies() == []
+    assert world.copies() == world.marked() == []
     assert len([known for known in world.repository.values() if not known.members]) == 2
 
 
@@ -167,7 +173,7 @@ def test_a_mover_that_fails_for_good_keeps_nobody_down_and_leaves_no_copy(method
     assert world.copies() == []
 
 
-@every_method
+@each_of_its_own
 def test_a_copy_that_someone_deletes_fails_the_run(method: str):
     world = copying(method)
     world.trouble = "slow"
@@ -180,7 +186,7 @@ def test_a_copy_that_someone_deletes_fails_the_run(method: str):
     assert world.copies() == []
 
 
-@every_method
+@each_of_its_own
 def test_a_copy_that_the_api_server_refuses_ends_the_downtime_at_once(method: str):
     world = copying(method)
     step_until(world, gone)
@@ -202,7 +208,7 @@ def test_a_copy_that_the_api_server_refuses_ends_the_downtime_at_once(method: st
 def test_deleting_the_snapshot_in_the_middle_brings_everything_back_and_leaves_no_copy(method: str):
     world = copying(method)
     world.trouble = "slow"
-    step_until(world, lambda w: len(w.copies()) == 2)
+    step_until(world, being_made)
     world.delete("snapshot", "one")
     for _ in range(20):
         world.step()
@@ -216,7 +222,7 @@ def test_deleting_the_snapshot_in_the_middle_brings_everything_back_and_leaves_n
 @every_method
 def test_copies_whose_snapshot_is_gone_are_deleted_as_orphans(method: str):
     world = copying(method)
-    step_until(world, lambda w: len(w.copies()) >= 2)
+    step_until(world, being_made)
     world.snapshots.clear()
     world.pass_time(120)
     for _ in range(6):
@@ -229,7 +235,7 @@ def test_copies_whose_snapshot_is_gone_are_deleted_as_orphans(method: str):
 
 def test_copies_of_a_run_that_goes_on_are_nobodys_orphans():
     world = copying("Snapshot")
-    step_until(world, lambda w: len(w.copies()) >= 2)
+    step_until(world, being_made)
     before = world.copies()
     world.pass_time(120)
     world.reconcile("orphans")

@@ -13,7 +13,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.memory import Call, MemoryCluster
 from lowtide_operator.manifests import Installation, ReleasePods, mover_job, release_job
-from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL
+from lowtide_operator.planning.naming import GROUP_SNAPSHOT_LABEL, HELD_LABEL, RELEASE_OF_LABEL
 from lowtide_operator.reconcile.apply import Applier
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
@@ -63,6 +63,10 @@ class Shop:
         put(
             kinds.VOLUME_SNAPSHOT_CLASS,
             {"metadata": {"name": "snapshots"}, "driver": DRIVER, "deletionPolicy": "Delete"},
+        )
+        put(
+            kinds.GROUP_SNAPSHOT_CLASS,
+            {"metadata": {"name": "groups"}, "driver": DRIVER, "deletionPolicy": "Delete"},
         )
         for kind, name, count in WORKLOADS:
             template = {"spec": pod_spec(f"{name}-data")}
@@ -169,9 +173,33 @@ class Shop:
     def copies(self) -> list[str]:
         """Every copy that is there."""
         claims = [claim for claim in self.cluster.all(kinds.CLAIM) if claim["metadata"]["name"] not in CLAIMS]
-        return [body["metadata"]["name"] for body in (*claims, *self.cluster.all(kinds.VOLUME_SNAPSHOT))]
+        taken = (*self.cluster.all(kinds.VOLUME_SNAPSHOT), *self.cluster.all(kinds.GROUP_SNAPSHOT))
+        return [body["metadata"]["name"] for body in (*claims, *taken)]
+
+    def marked(self) -> list[str]:
+        """The claims that are marked for a VolumeGroupSnapshot."""
+        bodies = self.cluster.all(kinds.CLAIM)
+        return [b["metadata"]["name"] for b in bodies if GROUP_SNAPSHOT_LABEL in (b["metadata"].get("labels") or {})]
+
+    def _play_group(self, group: Object) -> None:
+        """The snapshot controller: the members of what the selector finds, and then the group is ready."""
+        metadata, selector = group["metadata"], group["spec"]["source"]["selector"]["matchLabels"]
+        bodies = self.cluster.all(kinds.CLAIM)
+        chosen = [b for b in bodies if selector.items() <= (b["metadata"].get("labels") or {}).items()]
+        owner = {"apiVersion": group["apiVersion"], "kind": group["kind"]}
+        for claim in chosen:
+            name = claim["metadata"]["name"]
+            owners = [{**owner, "name": metadata["name"], "uid": metadata["uid"]}]
+            member = {"name": f"snapshot-of-{name}", "namespace": SHOP, "ownerReferences": owners}
+            source = {"source": {"persistentVolumeClaimName": name}}
+            self.cluster.put(kinds.VOLUME_SNAPSHOT, {"metadata": member, "spec": source})
+        status = {"boundVolumeGroupSnapshotContentName": "content", "readyToUse": True} if chosen else {}
+        self.cluster.put(kinds.GROUP_SNAPSHOT, {**group, "status": status})
 
     def _play_driver(self) -> None:
+        for group in self.cluster.all(kinds.GROUP_SNAPSHOT):
+            if not group.get("status"):
+                self._play_group(group)
         for taken in self.cluster.all(kinds.VOLUME_SNAPSHOT):
             if not taken.get("status"):
                 ready = {"readyToUse": True, "boundVolumeSnapshotContentName": "content", "restoreSize": "1Gi"}

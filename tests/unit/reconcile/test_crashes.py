@@ -11,7 +11,10 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Conflict, Forbidden, NotServed, Unreachable
 from lowtide_operator.cluster.memory import Call
 from lowtide_operator.reconcile.driver import Driver
+from lowtide_operator.reconcile.gather import Gatherer
 from lowtide_operator.reconcile.keys import Key, Subject
+from lowtide_operator.reconcile.queue import WorkQueue
+from lowtide_operator.reconcile.resync import Resync
 from tests.unit.reconcile.memory_world import CLAIMS, SHOP, WORKLOADS, Died, Shop
 
 
@@ -220,7 +223,7 @@ async def test_two_processes_that_both_believe_they_are_the_operator_do_everythi
     assert sorted(words[0] for words in shop.commands) == ["backup", "backup", "preflight", "verdict"]
 
 
-@pytest.mark.parametrize("method", ["Snapshot", "Clone"])
+@pytest.mark.parametrize("method", ["Snapshot", "GroupSnapshot", "Clone"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_process_that_dies_at_any_write_of_a_run_by_copies_leaves_nothing_down_and_no_copy(
     when: str, method: str
@@ -239,7 +242,7 @@ async def test_a_process_that_dies_at_any_write_of_a_run_by_copies_leaves_nothin
         assert await drive_through(shop, key) == 1, f"write {number} was never reached"
         assert shop.ready(key) == ("True", "Complete"), f"{when} write {number}"
         shop.assert_back()
-        assert shop.copies() == [], f"{when} write {number}"
+        assert shop.copies() == shop.marked() == [], f"{when} write {number}"
         commands = sorted(words[0] for words in shop.commands)
         assert commands == ["backup", "backup", "preflight", "verdict"], f"{when} write {number}"
 
@@ -266,12 +269,16 @@ async def test_a_quota_ends_a_run_by_copies_at_once_with_its_words_and_the_workl
 
 async def test_without_the_kind_volumesnapshot_everything_but_method_snapshot_works() -> None:
     shop = Shop()
-    absent = (kinds.VOLUME_SNAPSHOT, kinds.VOLUME_SNAPSHOT_CLASS)
+    absent = (
+        *(kinds.VOLUME_SNAPSHOT, kinds.VOLUME_SNAPSHOT_CLASS),
+        *(kinds.GROUP_SNAPSHOT, kinds.GROUP_SNAPSHOT_CLASS),
+    )
     shop.cluster.fault = lambda call: NotServed("HTTP 404") if call.kind in absent else None
     for method, expected in (
         ("Direct", ("True", "Complete")),
         ("Clone", ("True", "Complete")),
         ("Snapshot", ("False", "SnapshotsNotServed")),
+        ("GroupSnapshot", ("False", "GroupSnapshotsNotServed")),
     ):
         shop.policy(capture={"method": method})
         key = shop.snapshot(method.lower())
@@ -279,3 +286,44 @@ async def test_without_the_kind_volumesnapshot_everything_but_method_snapshot_wo
         assert shop.ready(key) == expected
         shop.assert_back()
     assert await shop.driver.reconcile(Key(Subject.ORPHANS, SHOP)) is None
+
+
+async def test_without_groups_of_snapshots_method_snapshot_works() -> None:
+    shop = Shop()
+    absent = (kinds.GROUP_SNAPSHOT, kinds.GROUP_SNAPSHOT_CLASS)
+    shop.cluster.fault = lambda call: NotServed("HTTP 404") if call.kind in absent else None
+    for method, expected in (
+        ("Snapshot", ("True", "Complete")),
+        ("GroupSnapshot", ("False", "GroupSnapshotsNotServed")),
+    ):
+        shop.policy(capture={"method": method})
+        key = shop.snapshot(method.lower())
+        await shop.drive(key)
+        assert shop.ready(key) == expected
+        shop.assert_back()
+    assert await shop.driver.reconcile(Key(Subject.ORPHANS, SHOP)) is None
+
+
+async def test_what_a_run_left_of_a_group_is_found_although_nothing_of_ours_is_in_the_namespace() -> None:
+    """Its Snapshot and its policy are gone: only the labels tell."""
+    shop = Shop()
+    shop.policy(capture={"method": "GroupSnapshot"})
+    key = shop.snapshot()
+    while not shop.cluster.all(kinds.GROUP_SNAPSHOT):
+        await shop.driver.reconcile(key)
+        if not shop.cluster.all(kinds.GROUP_SNAPSHOT):
+            shop.step()
+        shop.cluster.advance(1)
+    assert shop.marked() == sorted(CLAIMS)
+    (group,) = shop.cluster.all(kinds.GROUP_SNAPSHOT)
+    group["metadata"].pop("ownerReferences")
+    shop.cluster.put(kinds.GROUP_SNAPSHOT, group)
+    shop.cluster.remove(kinds.SNAPSHOT, SHOP, "first")
+    shop.cluster.remove(kinds.BACKUP_POLICY, SHOP, "nightly")
+    shop.cluster.advance(120)
+    gatherer = Gatherer(shop.cluster, "cluster", "lowtide")
+    queue: WorkQueue[Key] = WorkQueue()
+    assert await Resync(shop.cluster, (), queue, shop.driver, gatherer).once() == {SHOP}
+    await shop.drive(Key(Subject.ORPHANS, SHOP))
+    assert shop.copies() == shop.marked() == []
+    shop.assert_back()

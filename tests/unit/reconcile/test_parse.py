@@ -269,6 +269,22 @@ async def test_a_log_that_can_not_be_read_fails_nothing() -> None:
 def test_when_a_volume_snapshot_is_ready(status: dict[str, object] | None, ready: bool, error: str) -> None:
     found = parse.volume_snapshot(body("VolumeSnapshot", "snapshot.storage.k8s.io/v1", spec={}, status=status or {}))
     assert (found.ready, found.error) == (ready, error)
+    words = {"boundVolumeSnapshotContentName": "boundVolumeGroupSnapshotContentName"}
+    told = {words.get(key, key): value for key, value in (status or {}).items()}
+    group = parse.group_snapshot(body("VolumeGroupSnapshot", "groupsnapshot.storage.k8s.io/v1", spec={}, status=told))
+    assert (group.ready, group.error) == (ready, error)
+    assert group.bound == ("boundVolumeGroupSnapshotContentName" in told)
+
+
+@pytest.mark.parametrize("group", ["snapshot", "groupsnapshot"])
+@pytest.mark.parametrize(("annotated", "default"), [("same", True), ("other", False)])
+def test_each_kind_of_snapshot_class_has_an_annotation_of_its_own(group: str, annotated: str, default: bool) -> None:
+    names = ["snapshot", "groupsnapshot"]
+    name = group if annotated == "same" else names[1 - names.index(group)]
+    marks = {f"{name}.storage.kubernetes.io/is-default-class": "true"}
+    made = body("VolumeSnapshotClass", f"{group}.storage.k8s.io/v1", driver="d", deletionPolicy="Delete")
+    made["metadata"]["annotations"] = marks
+    assert parse.snapshot_class(made).default is default
 
 
 def test_the_newest_warning_about_a_claim_is_what_is_told() -> None:
