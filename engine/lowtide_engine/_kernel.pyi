@@ -270,6 +270,11 @@ class Restore(Run):
     below it, with a leading slash; with includes and excludes, a path must be included and not excluded. Paths in events are
     those on this machine.
 
+    `device`, the descriptor of a block device that is open for reading and writing, takes the place of the folder: `subfolder`
+    is then a file, what it holds is written over the device where that differs, `delete` makes zeros of what lies behind it, and
+    `target` is what the device is called in events. No metadata is set, and patterns and `overwrite` mean nothing. A device that
+    is too small is an ItemError during "write", before anything is written.
+
     `overwrite`: "always" compares what is there blob by blob and writes what differs; "if-changed" takes a file with the same
     size and mtime for unchanged (metadata is put right all the same); "if-newer" leaves what is as new or newer, "never" all that
     is there. A folder's metadata is always restored, that of the target itself only with `root_metadata` (the node that the
@@ -297,6 +302,7 @@ class Restore(Run):
         tree: str,
         target: bytes,
         subfolder: bytes = b"/",
+        device: int | None = None,
         includes: Sequence[bytes] = (),
         excludes: Sequence[bytes] = (),
         iincludes: Sequence[bytes] = (),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,9 +14,10 @@ from lowtide_engine.reporting import Reporter
 from lowtide_engine.repository.snapshot import SnapshotFilter
 from lowtide_engine.standing import find_data, standing
 from lowtide_engine.transfer import Transfer, told_as_engine_error
-from lowtide_engine.trees import find_node
+from lowtide_engine.trees import PathMissing, find_node
 
 if TYPE_CHECKING:
+    from lowtide_engine._kernel import Node
     from lowtide_engine.repository import LockedRepository
     from lowtide_engine.repository.snapshot import Snapshot
 
@@ -42,10 +44,14 @@ class DeletionRefused(EngineError):
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
     """What is to be restored, and how. `snapshot` is an id, its beginning, or `latest`, each with `:folder` or without;
-    the filter counts for `latest`. Patterns and the target are raw bytes."""
+    the filter counts for `latest`. Patterns and the target are raw bytes.
+
+    With `device`, the target is a block device that becomes what the one file holds that `snapshot` names, and `delete`
+    makes zeros of what lies behind it."""
 
     snapshot: str
     target: bytes
+    device: bool = False
     only: SnapshotFilter | None = None
     includes: Sequence[bytes] = ()
     excludes: Sequence[bytes] = ()
@@ -93,7 +99,8 @@ class _Listening:
 def restore(
     locked: LockedRepository, request: RestoreRequest, reporter: Reporter, stop: threading.Event
 ) -> RestoreReport:
-    """Restore. Raises SnapshotMissing, NothingMatched, DeletionRefused, or what the repository raises."""
+    """Restore. Raises SnapshotMissing, NothingMatched, DeletionRefused, NoDevice, DeviceRefused, DeviceTooSmall, or
+    what the repository raises."""
     from lowtide_engine._kernel import Restore
 
     selects = bool(request.includes or request.iincludes)
@@ -106,15 +113,15 @@ def restore(
         if flaw:
             raise DeletionRefused(f"snapshot {snapshot.short_id} {flaw}: --delete could remove what it lacks")
     indexed = locked.load_index()
-    if folder != "/":
-        find_node(indexed, snapshot.tree, os.fsencode(folder))
-    with told_as_engine_error():
+    node = find_node(indexed, snapshot.tree, os.fsencode(folder))
+    with told_as_engine_error(), _device(request, node, folder) as device:
         run = Restore(
             locked.repository.kernel_key,
             indexed.index,
             tree=snapshot.tree,
             target=request.target,
             subfolder=os.fsencode(folder),
+            device=device,
             includes=request.includes,
             excludes=request.excludes,
             iincludes=request.iincludes,
@@ -137,3 +144,18 @@ def restore(
         patterns = ", ".join(os.fsdecode(pattern) for pattern in (*request.includes, *request.iincludes))
         raise NothingMatched(f"nothing in snapshot {snapshot.short_id} matches {patterns}; nothing was restored")
     return RestoreReport(snapshot, counts, counts["errors"], listening.shortfalls)
+
+
+@contextmanager
+def _device(request: RestoreRequest, node: Node | None, path: str) -> Iterator[int | None]:
+    if not request.device:
+        yield None
+        return
+    from lowtide_engine.device import opened_to_write
+
+    if node is None or node.type != "file":
+        raise PathMissing(
+            f"{path} is no file of the snapshot, and only a file goes onto a device", hint="name it as ID:FILE"
+        )
+    with opened_to_write(os.fsdecode(request.target), node.size) as descriptor:
+        yield descriptor

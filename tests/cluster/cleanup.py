@@ -27,6 +27,8 @@ _CONTAINER_LOGS = Path("/var/log/containers")
 def remove(folder: Path) -> None:
     """Remove everything that belongs to the cluster in `folder`, and the folder. Raises where something stays."""
     end_processes(folder)
+    # Before the file systems go that their files are on: a loop device that is in use is only freed by its last user.
+    _detach(_loops(folder))
     unmount(folder)
     _detach_loops(folder)
     _remove_interfaces()
@@ -102,15 +104,23 @@ def _in_cgroup() -> list[processes.Process]:
 
 
 def _loops(folder: Path) -> list[str]:
+    """The cluster's loop devices: those of files in its folder (a block volume's too, as long as the file system that
+    it is on is mounted), and those that the kubelet has over such a device."""
     shown = json.loads(host.run("losetup", "--list", "--json") or '{"loopdevices": []}')
-    return [each["name"] for each in shown["loopdevices"] if str(each["back-file"]).startswith(f"{folder}/")]
+    files = {each["name"]: str(each["back-file"]) for each in shown["loopdevices"]}
+    own = [name for name, file in files.items() if file.startswith(f"{folder}/")]
+    return [name for name, file in files.items() if file in own] + own
+
+
+def _detach(devices: list[str]) -> None:
+    for device in devices:
+        subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
 
 
 def _detach_loops(folder: Path) -> None:
     """Detach the loop devices; one stays as long as a process in another mount namespace has its file system
     mounted."""
-    for device in _loops(folder):
-        host.run("losetup", "--detach", device)
+    _detach(_loops(folder))
     try:
         wait_for("loop devices are detached", lambda: not _loops(folder), within=20)
     except TimedOut:

@@ -13,8 +13,15 @@ Object = dict[str, Any]
 
 CLAIM = "data"
 SECRET = "repository"
+DEVICE = "/dev/data"
 STARTS = "/data/starts"
 """A line for each time that the pod started."""
+
+
+def ready(status: Object) -> dict[str, str]:
+    """The condition Ready of a status."""
+    found: dict[str, str] = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +31,39 @@ class OneVolume:
     cluster: Cluster
     namespace: str
 
-    def set_up(self, *, storage_class: str, size: str = "2Gi", mode: str = "ReadWriteOnce") -> None:
-        """Make it, and wait until its pod is ready."""
+    def set_up(
+        self,
+        *,
+        storage_class: str,
+        size: str = "2Gi",
+        mode: str = "ReadWriteOnce",
+        block: bool = False,
+        user: int | None = 1000,
+    ) -> None:
+        """Make it, and wait until its pod is ready. With `block` the claim is the device DEVICE, and no start is
+        written down. `user` None leaves it to the image, which then is root."""
         claim = {
             "accessModes": [mode],
             "storageClassName": storage_class,
             "resources": {"requests": {"storage": size}},
+            "volumeMode": "Block" if block else "Filesystem",
         }
+        use = (
+            {"volumeDevices": [{"name": "data", "devicePath": DEVICE}]}
+            if block
+            else {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+        )
+        note = "" if block else f"echo started >> {STARTS} && "
         pod = {
-            "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
+            "securityContext": {} if user is None else {"runAsUser": user, "runAsGroup": user, "fsGroup": user},
             "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
                     "name": "web",
                     "image": self.cluster.images.apps,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sh", "-c", f"echo started >> {STARTS} && exec sleep infinity"],
-                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    "command": ["sh", "-c", f"{note}exec sleep infinity"],
+                    **use,
                 }
             ],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": CLAIM}}],
@@ -60,24 +83,51 @@ class OneVolume:
         """Make the Secret of the repository."""
         self.run("apply", "-f", "-", stdin=repository_secret(SECRET, url, password, environment))
 
-    def policy(self, name: str, **capture: Any) -> None:
+    def policy(
+        self, name: str, *, mover: Object | None = None, repository: Object | None = None, **capture: Any
+    ) -> None:
         """A policy over the claim."""
-        spec = {"repository": {"secretName": SECRET}, "volumes": {"claims": [CLAIM]}, "capture": capture}
+        spec = {
+            "repository": {"secretName": SECRET, **(repository or {})},
+            "volumes": {"claims": [CLAIM]},
+            "capture": capture,
+            "mover": mover or {},
+        }
         self.ours("BackupPolicy", name, spec)
 
     def snapshot(self, name: str, policy: str, within: float = 300) -> Object:
         """Take a Snapshot, and answer its status once it has ended; raises AssertionError where it is not Ready."""
         self.ours("Snapshot", name, {"policyName": policy})
+        return self.succeeded("snapshots", name, within)
+
+    def restore(self, name: str, volume: Object | None = None, *, snapshot: str = "first", **spec: Any) -> None:
+        """Ask for a Restore of the claim, in place unless `volume` says more."""
+        volumes = [{"claim": CLAIM, **(volume or {})}]
+        self.ours(
+            "Restore",
+            name,
+            {"source": {"snapshotName": snapshot}, "volumes": volumes, "overwrite": "Mirror", **spec},
+        )
+
+    def status(self, kind: str, name: str) -> Object:
+        """What an object of ours says of itself."""
+        found: Object = self.cluster.kubectl.get("-n", self.namespace, f"{kind}.lowtide.dev", name).get("status", {})
+        return found
+
+    def ended(self, kind: str, name: str, within: float = 300) -> Object:
+        """The status of a run, once it has ended; how it ended is in its condition Ready."""
 
         def ended() -> Object | None:
-            status: Object = self.cluster.kubectl.get("-n", self.namespace, "snapshots.lowtide.dev", name).get(
-                "status", {}
-            )
+            status = self.status(kind, name)
             return status if status.get("endTime") else None
 
-        status = wait_for(f"Snapshot {name} has ended", ended, within=within, every=0.5)
-        ready = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
-        assert ready["status"] == "True", f"{ready['reason']}: {ready['message']}"
+        return wait_for(f"{kind} {name} has ended", ended, within=within, every=0.5)
+
+    def succeeded(self, kind: str, name: str, within: float = 300) -> Object:
+        """The same; raises AssertionError where it is not Ready."""
+        status = self.ended(kind, name, within)
+        verdict = ready(status)
+        assert verdict["status"] == "True", f"{verdict['reason']}: {verdict['message']}"
         return status
 
     def ours(self, kind: str, name: str, spec: Object) -> None:

@@ -353,7 +353,8 @@ class Cluster(Others):
                     self.add_snapshot(action.name, labels=action.labels, annotations=action.annotations, **action.spec)
             case act.CreateClaim():
                 if action.name not in self.claims:
-                    self.add_claim(action.name, labels=dict(action.labels))
+                    mode = "Block" if action.block else "Filesystem"
+                    self.add_claim(action.name, labels=dict(action.labels), size=action.size, volume_mode=mode)
                     claim = self.claims[action.name]
                     meta = replace(claim.meta, annotations=dict(action.annotations))
                     self.claims[action.name] = replace(claim, meta=meta, phase="Pending")
@@ -378,7 +379,13 @@ class Cluster(Others):
                     self.grouped[action.name] = action
             case act.CreateCopy():
                 if action.name not in self.claims:
-                    claim = self.add_claim(action.name, labels=dict(action.labels), storage_class=action.storage_class)
+                    mode = "Block" if action.block else "Filesystem"
+                    claim = self.add_claim(
+                        action.name,
+                        labels=dict(action.labels),
+                        storage_class=action.storage_class,
+                        volume_mode=mode,
+                    )
                     self.claims[action.name] = replace(claim, phase="Pending")
                     self.copied[f"claim {action.name}"] = action
             case act.DeleteCopy():

@@ -21,10 +21,22 @@ if TYPE_CHECKING:
 EPILOG = """Exit status is 0 if everything was restored, 1 if nothing was, or some files could not be or are not as they
 were, 10 if there is no repository, 11 if it is locked, 12 if the password is wrong, 130 if a signal stopped it."""
 
+_OF_FOLDERS = (
+    *("includes", "iincludes", "include_files", "iinclude_files"),
+    *("excludes", "iexcludes", "exclude_files", "iexclude_files"),
+    *("by_name", "root_metadata", "no_owner"),
+)
+
 
 @click.command(cls=Command, epilog=EPILOG)
-@click.argument("snapshot", metavar="SNAPSHOT[:FOLDER]")
-@click.option("-t", "--target", required=True, type=click.Path(), metavar="FOLDER", help="Where the files go.")
+@click.argument("snapshot", metavar="SNAPSHOT[:PATH]")
+@click.option("-t", "--target", type=click.Path(), metavar="FOLDER", help="Where the files go.")
+@click.option(
+    "--write-device",
+    metavar="DEVICE",
+    help="Write the one file that SNAPSHOT:FILE names over a block device, in the place of --target; with --delete, "
+    "what lies behind it becomes zeros.",
+)
 @include_options
 @exclude_options
 @filter_options
@@ -49,13 +61,13 @@ were, 10 if there is no repository, 11 if it is locked, 12 if the password is wr
 @click.option(
     "--by-name", is_flag=True, help="Give files to the users and groups of the same name, where there are such."
 )
-@click.option("--root-metadata", is_flag=True, help="Give the target itself the rights, owner and time of :FOLDER.")
+@click.option("--root-metadata", is_flag=True, help="Give the target itself the rights, owner and time of :PATH.")
 @click.option("--no-owner", is_flag=True, help="Leave all files to who restores them.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> Result:
-    """Write the files of a snapshot into a folder.
+    """Write the files of a snapshot into a folder, or one of them onto a block device.
 
-    SNAPSHOT is an id, its beginning, or latest (never the verdict of a run); with :FOLDER only that folder of it, as
+    SNAPSHOT is an id, its beginning, or latest (never the verdict of a run); with :PATH only that folder of it, as
     the root. No match is a failure.
     """  # fmt: skip
     session = Session.of(ctx, "restore")
@@ -75,9 +87,17 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
 def _request(session: Session, given: dict[str, Any]) -> RestoreRequest:
     from lowtide_engine.restore import RestoreRequest
 
+    device = given["write_device"]
+    if (device is None) == (given["target"] is None):
+        raise click.UsageError("say where it goes: either --target, a folder, or --write-device, a block device")
+    if device is not None and (given["overwrite"] != "always" or any(given[name] for name in _OF_FOLDERS)):
+        raise click.UsageError(
+            "--write-device was given: patterns, --overwrite and what is said of owners are for files in a folder"
+        )
     return RestoreRequest(
         snapshot=given["snapshot"],
-        target=os.fsencode(given["target"]),
+        target=os.fsencode(given["target"] if device is None else device),
+        device=device is not None,
         only=snapshot_filter(given["hosts"], given["tags"], given["paths"]),
         **encoded_patterns(given, session.settings.environment),
         overwrite=given["overwrite"],

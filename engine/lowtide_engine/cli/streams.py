@@ -1,4 +1,4 @@
-"""A stream in the place of files and folders: what `backup` reads when it reads no disk."""
+"""A stream in the place of files and folders: what `backup` reads when it reads no file system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SOURCES = ("stdin", "stdin_from_command", "stdin_handover")
+SOURCES = ("stdin", "stdin_from_command", "stdin_handover", "read_device")
 """The parameters of `stream_options` that name a source; one of them at most is given."""
 
 
@@ -47,11 +47,14 @@ def stream_options(command: F) -> F:
                 "snapshot is made unless it then writes 0 into FOLDER/status.",
             ),
             click.option(
+                "--read-device",
+                metavar="DEVICE",
+                help="Store all that is on a block device as a file; runs of zeros take no room.",
+            ),
+            click.option(
                 "--stdin-filename",
-                default="stdin",
-                show_default=True,
                 metavar="PATH",
-                help="Path in the snapshot of the file that a stream becomes.",
+                help="Path in the snapshot of the file that a stream becomes (default: stdin; the device's own path).",
             ),
         )
     ):
@@ -68,17 +71,24 @@ def gather_stream(given: Mapping[str, Any], environment: Mapping[str, str]) -> N
         return None
     option = f"--{named[0].replace('_', '-')}"
     if len(named) > 1:
-        raise click.UsageError("only one of --stdin, --stdin-from-command and --stdin-handover can be given")
+        raise click.UsageError(
+            "only one of --stdin, --stdin-from-command, --stdin-handover and --read-device can be given"
+        )
     if any(given[name] for name in LISTS):
         raise click.UsageError(f"{option} was given, and a list of files by --files-from, too")
     arguments: Sequence[str] = given["targets"]
-    path = _path(given["stdin_filename"])
+    device: str | None = given["read_device"]
+    path = _path(given["stdin_filename"] or (os.path.abspath(device) if device else "stdin"))
     if given["stdin_from_command"]:
         if not arguments:
             raise click.UsageError(f"{option} was given, and no command")
         return NamedStream(path, CommandOutput(arguments, environment))
     if arguments:
         raise click.UsageError(f"{option} was given, and files or folders, too")
+    if device:
+        from lowtide_engine.device import Device
+
+        return NamedStream(path, Device(device))
     return NamedStream(path, StandardInput() if given["stdin"] else Handover(Path(given["stdin_handover"])))
 
 

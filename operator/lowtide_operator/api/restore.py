@@ -14,7 +14,7 @@ from lowtide_operator.api.mover import CopiedTolerations, Mover, MoverSecurityCo
 from lowtide_operator.api.policy import BY_NAME, CONDITIONS
 from lowtide_operator.api.quiesce import ArmedRelease, Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
-from lowtide_operator.api.snapshot import BY_CLAIM, VolumeStatus
+from lowtide_operator.api.snapshot import BY_CLAIM, VolumeMode, VolumeStatus
 from lowtide_operator.api.values import (
     AbsolutePath,
     Elapsed,
@@ -114,6 +114,8 @@ class NewClaim(Model):
         tuple[AccessMode, ...], Field(max_length=4, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = ()
     """Its access modes; absent, those of the claim that was backed up, else ReadWriteOnce."""
+    volume_mode: VolumeMode | None = None
+    """Filesystem, or Block; absent, that of the volume that was backed up; with the source repository, Filesystem."""
 
 
 class RestoreVolume(Model):
@@ -125,9 +127,10 @@ class RestoreVolume(Model):
     new_claim: NewClaim | None = None
     """Restore into a new claim, and leave the one that was backed up alone."""
     path: AbsolutePath | None = None
-    """The folder in the snapshot that becomes the root of the volume; absent, what Lowtide backed up of the claim.
-    Required with the source repository: / for a snapshot of `.` (as VolSync makes them), /data/NAME for K8up's,
-    /volumes/NAME for Lowtide's; `lowtide ls ID` shows it."""
+    """The folder in the snapshot that becomes the root of the volume, or the file that is written over a block device;
+    absent, what Lowtide backed up of the claim. Required with the source repository: / for a snapshot of `.` (as
+    VolSync makes them), /data/NAME for K8up's, /volumes/NAME or /volumes/NAME.img for Lowtide's; `lowtide ls ID` shows
+    it."""
 
 
 class Overwrite(StrEnum):
@@ -203,7 +206,8 @@ class RestoreSpec(Model):
     """Patterns of files that are not restored."""
     overwrite: Overwrite
     """Mirror: afterwards the volume holds what the snapshot holds, and everything else in it is deleted. Merge: files
-    of the snapshot replace those in the volume, and other files stay."""
+    of the snapshot replace those in the volume, and other files stay. A block device is written over from its start:
+    with Mirror, what lies behind the snapshot's end becomes zeros, with Merge it stays."""
     partial_group: PartialGroup = PartialGroup.REFUSE
     """Whether to restore from a run that did not end well: a volume of it failed, or some of its files could not be
     read. Refuse, or Allow."""
@@ -231,7 +235,11 @@ class ResolvedRestoreVolume(Model):
     snapshot_id: str
     """The id of the snapshot in the repository."""
     path: str | None = None
-    """The folder in the snapshot that becomes the root of the volume."""
+    """The folder in the snapshot that becomes the root of the volume, or the file that becomes the device."""
+    volume_mode: VolumeMode = VolumeMode.FILESYSTEM
+    """Filesystem, or Block, of what is written to."""
+    size: str | None = None
+    """For a new claim: its size."""
     identity: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
     """The user and groups of the pod that used it: movers run as these unless mover.securityContext differs."""
     tolerations: CopiedTolerations = ()

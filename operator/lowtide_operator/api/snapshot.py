@@ -71,6 +71,13 @@ class ResolvedCopy(Model):
     """For a clone whose StorageClass waits for a consumer: the node for which it is made."""
 
 
+class VolumeMode(StrEnum):
+    """What a volume is: a file system with files, or a raw block device."""
+
+    FILESYSTEM = "Filesystem"
+    BLOCK = "Block"
+
+
 class ResolvedVolume(Model):
     """A claim as it was when the run started."""
 
@@ -80,6 +87,8 @@ class ResolvedVolume(Model):
     """Its uid: another claim of the same name is not backed up in its place."""
     volume_name: str = ""
     """The PersistentVolume that it was bound to."""
+    volume_mode: VolumeMode = VolumeMode.FILESYSTEM
+    """Filesystem, or Block: then all of the device is one file of the snapshot, /volumes/CLAIM.img."""
     identity: MoverSecurityContext = Field(default_factory=MoverSecurityContext)
     """The user and groups of the pod that used it: movers run as these unless mover.securityContext differs."""
     tolerations: CopiedTolerations = ()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.naming import TAG_PREFIX
+from lowtide_operator.planning.naming import TAG_PREFIX, path_in_snapshot
 
 PROGRAM = "lowtide"
-VOLUMES = "/volumes"
 
 STREAMS = "/streams"
 """The folder of snapshots in which streams are files."""
@@ -38,11 +37,6 @@ _COMMANDS = {
     Purpose.FORGET: "forget",
     Purpose.RESTORE: "restore",
 }
-
-
-def mount_path(claim: str) -> str:
-    """Where a mover finds the volume of `claim`: the path by which its files stand in snapshots."""
-    return f"{VOLUMES}/{claim}"
 
 
 def arguments(job: MoverJob) -> list[str]:
@@ -72,8 +66,11 @@ def _by_purpose(job: MoverJob) -> list[str]:
         case Purpose.STREAM:
             return _stream(job)
         case Purpose.BACKUP:
-            words = [mount_path(job.claim), *_option("--host", job.host), *_tags(job.tags)]
-            words += ["--exclude", f"{mount_path(job.claim)}/{OF_THE_FILE_SYSTEM}"]
+            path = path_in_snapshot(job.claim, block=job.block)
+            words = [*_option("--host", job.host), *_tags(job.tags)]
+            if job.block:
+                return ["--read-device", path, *words]
+            words = [path, *words, "--exclude", f"{path}/{OF_THE_FILE_SYSTEM}"]
             return words if job.may_be_empty else [*words, "--refuse-empty"]
         case Purpose.LOOKUP:
             return _tags(job.tags)
@@ -109,9 +106,12 @@ def _restore(job: MoverJob) -> list[str]:
     (snapshot,) = job.snapshot_ids
     if not job.path:
         raise ValueError(f"the Job {job.name} does not say which folder of the snapshot is the root of the volume")
-    words = [f"{snapshot}:{job.path}", "--target", mount_path(job.claim)]
+    target = path_in_snapshot(job.claim, block=job.block)
+    words = [f"{snapshot}:{job.path}", "--write-device" if job.block else "--target", target]
     words += ["--delete"] if job.delete else []
     words += ["--allow-partial"] if job.delete and job.allow_partial else []
+    if job.block:
+        return [*words, "--verify"]
     words += ["--overwrite", "always", "--verify"]
     words += _options("--include", job.include)
     return words + _options("--exclude", (f"/{OF_THE_FILE_SYSTEM}", *job.exclude))

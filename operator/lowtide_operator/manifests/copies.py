@@ -60,6 +60,7 @@ def copy_claim(wanted: CreateCopy) -> dict[str, Any]:
         "spec": {
             "accessModes": list(wanted.access_modes),
             "storageClassName": wanted.storage_class,
+            **({"volumeMode": "Block"} if wanted.block else {}),
             "resources": {"requests": {"storage": wanted.size}},
             "dataSource": source,
         },

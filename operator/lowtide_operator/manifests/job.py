@@ -115,6 +115,7 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
                 "terminationMessagePath": RESULT_FILE,
                 "terminationMessagePolicy": "File",
                 "volumeMounts": mounts,
+                **({"volumeDevices": [{"name": "data", "devicePath": _data_path(job)}]} if job.block else {}),
             }
         ],
         "volumes": volumes,
@@ -171,7 +172,7 @@ def _within(requests: Mapping[str, str], limits: Mapping[str, str]) -> dict[str,
 
 
 def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The pod's volumes and the mounts of the mover's container, in the same order."""
+    """The pod's volumes and the mounts of the mover's container, in the same order; a block volume is no mount."""
     volumes: list[dict[str, Any]] = [
         {"name": "cache", "emptyDir": {"sizeLimit": job.mover.cache.size_limit}},
         {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}},
@@ -182,16 +183,21 @@ def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
     ]
     if job.claim:
         source: dict[str, Any] = {"claimName": job.copy or job.claim}
-        mount: dict[str, Any] = {"name": "data", "mountPath": command.mount_path(job.claim)}
+        mount: dict[str, Any] = {"name": "data", "mountPath": _data_path(job)}
         if not job.writes:
             source["readOnly"] = mount["readOnly"] = True
         volumes.append({"name": "data", "persistentVolumeClaim": source})
-        mounts.append(mount)
+        if not job.block:
+            mounts.append(mount)
     if job.stream is not None:
         volumes += stream_volumes()
         mounts.append(handover_mount())
     _add_repository(job.repository, volumes, mounts)
     return volumes, mounts
+
+
+def _data_path(job: MoverJob) -> str:
+    return naming.path_in_snapshot(job.claim, block=job.block)
 
 
 def _add_repository(repository: Repository, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> None:

@@ -35,7 +35,8 @@ def pod_context(job: MoverJob) -> dict[str, Any]:
     """The pod's securityContext."""
     wanted = job.mover.security_context
     identity = (job.identity or Identity()) if job.claim else Identity()
-    user = _first(wanted.run_as_user if job.claim else None, identity.user, OWN_ID)
+    # No user is known: of files, others may read most; a device belongs to root, as whom its consumer's image runs.
+    user = _first(wanted.run_as_user if job.claim else None, identity.user, 0 if job.block else OWN_ID)
     if elevated(job):
         user = 0
     group = _first(wanted.run_as_group if job.claim else None, identity.group, 0 if user == 0 else OWN_ID)
@@ -50,7 +51,7 @@ def pod_context(job: MoverJob) -> dict[str, Any]:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     fs_group: int | None = None
-    if job.purpose is Purpose.RESTORE:
+    if job.purpose is Purpose.RESTORE and not job.block:
         # A new volume's root belongs to root: a mover of another user needs a group to write into it.
         fs_group = _first_or_none(volume_group, group if job.fresh and user != 0 else None)
     elif volume_group is not None:

@@ -107,7 +107,8 @@ class MoverJob:
 
     Common: `labels` (naming.job_labels), `owner` (the run, as controller: collected with it), `active_deadline` in
     seconds or None. `repository` and `mover` are copied from the run's status.resolved. `host` is --host. `tags` are
-    all tags, those of the user last. `claim` is mounted at /volumes/<claim>, read-only unless `writes`.
+    all tags, those of the user last. `claim` is mounted at /volumes/<claim>, read-only unless `writes`; where it is a
+    `block` volume, its device is /volumes/<claim>.img.
 
     - PREFLIGHT: open the repository (make it if `create` and there is none), prove that it can be locked, report its
       id. Where `snapshot_ids` are given, each must exist; where `select` is given, the newest good snapshot that it
@@ -138,7 +139,10 @@ class MoverJob:
     active_deadline: int | None = None
     claim: str = ""
     path: str = ""
-    """RESTORE: the folder in the snapshot that becomes the root of the volume; required there."""
+    """RESTORE: the folder in the snapshot that becomes the root of the volume, or the file that becomes the device;
+    required there."""
+    block: bool = False
+    """Whether the volume is a raw block device: it is one file of the snapshot."""
     fresh: bool = False
     """RESTORE: the claim was made for it, so nothing in the volume has a group yet that could be changed."""
     writes: bool = False
@@ -292,6 +296,7 @@ class CreateClaim:
     access_modes: tuple[str, ...]
     storage_class: str = ""
     """"" leaves it to the cluster's default class."""
+    block: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +352,7 @@ class CreateCopy:
     storage_class: str
     snapshot: str = ""
     node: str = ""
+    block: bool = False
 
 
 @dataclass(frozen=True, slots=True)

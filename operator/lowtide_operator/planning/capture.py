@@ -9,7 +9,7 @@ from lowtide_engine.contract import Result
 from lowtide_operator.api import SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.conditions import Truth, is_true
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
-from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeOutcome, VolumeStatus
+from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeMode, VolumeOutcome, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.copies import copy_placement, makes_copies, readable, why_unbound
 from lowtide_operator.planning.jobs import Task, drive, is_gone, latest, look_up_by
@@ -124,6 +124,7 @@ def backup_task(
         return replace(
             job,
             claim=volume.claim,
+            block=volume.volume_mode is VolumeMode.BLOCK,
             host=run.meta.namespace,
             tags=(*tags, *spec.tags),
             parent_tags=parent_tags(run.world.cluster, run.meta.namespace, spec.policy_name, volume.claim),

@@ -18,7 +18,7 @@ from decimal import Decimal
 from lowtide_operator.api import SnapshotStatus
 from lowtide_operator.api.conditions import Truth, is_true
 from lowtide_operator.api.policy import CaptureMethod
-from lowtide_operator.api.snapshot import CopyRecord, Resolved, ResolvedCopy, ResolvedVolume
+from lowtide_operator.api.snapshot import CopyRecord, Resolved, ResolvedCopy, ResolvedVolume, VolumeMode
 from lowtide_operator.api.values import format_duration
 from lowtide_operator.planning.actions import (
     Announce,
@@ -276,6 +276,7 @@ def _claim_action(
         storage_class=copied.storage_class_name,
         snapshot=(record.snapshot_name or record.name) if taken else "",
         node=copied.node,
+        block=volume.volume_mode is VolumeMode.BLOCK,
     )
 
 

@@ -35,11 +35,14 @@ FINAL_REASONS = frozenset(
         "CannotStart",
         "CredentialsMissing",
         "DeletionRefused",
+        "DeviceRefused",
+        "DeviceTooSmall",
         "KeepsNothing",
         "KeyMissing",
         "MacMismatch",
         "MemberRefused",
         "MountImpossible",
+        "NoDevice",
         "NoSnapshots",
         "NothingMatched",
         "OutOfMemory",
@@ -342,6 +345,9 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
         return _over(run, record, JobOutcome.FAILED, "TooLong", text)
     if told is not None and task.on_progress is not None:
         task.on_progress(record, told)
+    if told is not None:
+        run.look_again_at(max(started, told.time) + deadlines.no_progress)
+    run.look_again_at(job.meta.created + deadlines.whole)
     run.look_again(30)
     return record.model_copy(update={"message": None})
 

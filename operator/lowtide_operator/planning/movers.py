@@ -26,6 +26,10 @@ SHORTEST_MOVER = timedelta(seconds=5)
 """A mover that has less time than this is not started."""
 
 
+BACKSTOP = timedelta(minutes=1)
+"""A Job's own deadline comes so much after mover.deadlines.whole: the operator tells what the mover said last, the Job
+can't, and ends it only where no operator runs."""
+
 PROGRESS_EVERY = timedelta(seconds=15)
 """How often a run's status follows its movers: each write of it wakes the run."""
 
@@ -43,7 +47,7 @@ def describe(
     until: datetime | None = None,
 ) -> MoverJob:
     """A Job of the run; `until` is when its pods must be ending at the latest."""
-    whole = mover.deadlines.whole
+    whole = mover.deadlines.whole + BACKSTOP
     time = whole if until is None else min(whole, until - run.now)
     return MoverJob(
         namespace=run.meta.namespace,

@@ -57,6 +57,12 @@ def job_name(purpose: Purpose, run: Uid, claim: str, attempt: int, *, role: str 
     return f"lowtide-{_MOVER_PREFIX[purpose]}-{digest}-{attempt}"
 
 
+def path_in_snapshot(claim: str, *, block: bool) -> str:
+    """Where a volume stands in its snapshots, and in the container that reads or writes it: a folder, or for a block
+    device, a file."""
+    return f"/volumes/{claim}.img" if block else f"/volumes/{claim}"
+
+
 def release_name(run: Uid, attempt: int) -> str:
     """The Job of a run's release pod, in the operator's namespace: `lowtide-release-<10 digits>-<attempt>`."""
     return f"lowtide-release-{hashlib.sha256(run.encode()).hexdigest()[:10]}-{attempt}"

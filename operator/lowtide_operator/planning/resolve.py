@@ -12,7 +12,7 @@ from lowtide_operator.api.mover import Mover, Privilege
 from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.api.quiesce import Quiesce, QuiesceStrategy
 from lowtide_operator.api.selectors import LabelSelector, SelectorOperator, SelectorRequirement
-from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume
+from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume, VolumeMode
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.copyable import is_of_one_driver, resolve_copy
 from lowtide_operator.planning.hooks import resolve_hooks
@@ -171,8 +171,6 @@ def _check_claims(
                 f"PersistentVolumeClaim {name} is {claim.phase or 'not bound'}: it holds no data yet, and a mover "
                 f"never binds one. Start the workload that uses it, or take it out of the group.",
             )
-        elif claim.volume_mode != "Filesystem":
-            run.fail("BlockVolume", f"PersistentVolumeClaim {name} is a block volume: movers read files only.")
         elif name == spec.repository.claim_name:
             run.fail("RepositoryInGroup", f"PersistentVolumeClaim {name} holds the repository: exclude it.")
         elif (
@@ -208,6 +206,7 @@ def _resolved(
                 claim=claim.meta.name,
                 uid=claim.meta.uid,
                 volume_name=claim.volume,
+                volume_mode=VolumeMode(claim.volume_mode),
                 identity=consumer_identity(claim.meta.name, world),
                 tolerations=consumer_tolerations(claim.meta.name, world),
                 copied=copies.get(claim.meta.name),

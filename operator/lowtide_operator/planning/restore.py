@@ -36,18 +36,8 @@ from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, 
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
 from lowtide_operator.planning.stamp import StampState
-from lowtide_operator.planning.writing import (
-    BACK,
-    in_place,
-    make_claims,
-    roll_back,
-    same_claims,
-    stamp_claims,
-    take_safety,
-    unstamp_claims,
-    with_additions,
-    write,
-)
+from lowtide_operator.planning.targets import in_place, make_claims, same_claims, stamp_claims, unstamp_claims
+from lowtide_operator.planning.writing import BACK, roll_back, take_safety, with_additions, write
 
 STEPS = ("Quiesced", "Restored", "Released", "Ready")
 

@@ -3,20 +3,25 @@ empty success."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lowtide_operator.api import RestoreSpec, RestoreStatus
 from lowtide_operator.api.conditions import is_true
 from lowtide_operator.api.mover import MoverSecurityContext
 from lowtide_operator.api.repository import Repository
 from lowtide_operator.api.restore import (
+    NewClaim,
     PartialGroup,
     PolicySource,
     ResolvedRestore,
     ResolvedRestoreVolume,
     RestoreVolume,
 )
-from lowtide_operator.api.snapshot import ResolvedVolume, VolumeOutcome
+from lowtide_operator.api.snapshot import ResolvedVolume, VolumeMode, VolumeOutcome
 from lowtide_operator.api.values import format_time
+from lowtide_operator.planning.copies import bytes_of
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
+from lowtide_operator.planning.naming import path_in_snapshot
 from lowtide_operator.planning.observed import Claim, SnapshotObject
 from lowtide_operator.planning.policy import is_good
 from lowtide_operator.planning.resolve import check_privilege
@@ -26,6 +31,17 @@ from lowtide_operator.planning.stamp import StampState, read_stamp, spec_hash
 Restoring = Run[RestoreStatus]
 
 ALREADY_DONE = "AlreadyRestored"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be restored of a volume: the snapshot's id ("" where the preflight has still to find it), the path in
+    it, and where a Snapshot tells, the volume as it was, and how many bytes were stored of it."""
+
+    snapshot_id: str
+    path: str | None
+    before: ResolvedVolume | None = None
+    bytes: int | None = None
 
 
 def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
@@ -41,8 +57,7 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
     if repository is not None:
         plain = Repository.model_validate({name: getattr(repository, name) for name in Repository.model_fields})
         resolved = ResolvedRestore(repository=plain)
-        ids = {volume.claim: (repository.id or "", volume.path) for volume in spec.volumes}
-        known: dict[str, ResolvedVolume] = {}
+        ids = {volume.claim: Found(repository.id or "", volume.path) for volume in spec.volumes}
     else:
         snapshot = _snapshot(run, spec)
         if snapshot is None or snapshot.status.resolved is None:
@@ -54,10 +69,9 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
             repository_id=snapshot.status.resolved.repository_id,
         )
         ids = _ids(run, spec, snapshot)
-        known = {volume.claim: volume for volume in snapshot.status.resolved.volumes}
     if run.failing:
         return False
-    volumes = tuple(_volume(run, volume, *ids[volume.claim], known.get(volume.claim)) for volume in spec.volumes)
+    volumes = tuple(_volume(run, spec, volume, ids[volume.claim]) for volume in spec.volumes)
     if run.failing:
         return False
     run.update(
@@ -143,9 +157,11 @@ def _snapshot(run: Restoring, spec: RestoreSpec) -> SnapshotObject | None:
     return snapshot
 
 
-def _ids(run: Restoring, spec: RestoreSpec, snapshot: SnapshotObject) -> dict[str, tuple[str, str | None]]:
-    """Per claim the id of its snapshot, and the folder in it."""
-    found: dict[str, tuple[str, str | None]] = {}
+def _ids(run: Restoring, spec: RestoreSpec, snapshot: SnapshotObject) -> dict[str, Found]:
+    """Per claim what was stored of it."""
+    resolved = snapshot.status.resolved
+    known = {volume.claim: volume for volume in resolved.volumes} if resolved is not None else {}
+    found: dict[str, Found] = {}
     for volume in spec.volumes:
         stored = next((known for known in snapshot.status.volumes if known.claim == volume.claim), None)
         if stored is None or not stored.snapshot_id:
@@ -157,60 +173,97 @@ def _ids(run: Restoring, spec: RestoreSpec, snapshot: SnapshotObject) -> dict[st
                 f"restore from it anyway.",
             )
         else:
-            found[volume.claim] = (stored.snapshot_id, volume.path or f"/volumes/{volume.claim}")
+            before = known.get(volume.claim)
+            block = before is not None and before.volume_mode is VolumeMode.BLOCK
+            path = volume.path or path_in_snapshot(volume.claim, block=block)
+            found[volume.claim] = Found(stored.snapshot_id, path, before, stored.bytes)
     return found
 
 
-def _volume(
-    run: Restoring, volume: RestoreVolume, snapshot_id: str, path: str | None, before: ResolvedVolume | None
-) -> ResolvedRestoreVolume | None:
-    # Whom the mover runs as: whoever uses the claim now, else (its workload may be gone) whoever did at the backup.
-    identity = consumer_identity(volume.claim, run.world)
-    tolerations = consumer_tolerations(volume.claim, run.world)
-    if before is not None:
-        identity = before.identity if identity == MoverSecurityContext() else identity
-        tolerations = tolerations or before.tolerations
-    if volume.new_claim is not None:
-        name = volume.new_claim.name
-        if find_claim(run, name) is not None:
-            run.fail("ClaimExists", f"PersistentVolumeClaim {name} exists already: choose another name for newClaim.")
+def _volume(run: Restoring, spec: RestoreSpec, volume: RestoreVolume, found: Found) -> ResolvedRestoreVolume | None:
+    new, source = volume.new_claim, find_claim(run, volume.claim)
+    saved = found.before.volume_mode if found.before is not None else None
+    if new is not None:
+        if find_claim(run, new.name) is not None:
+            run.fail(
+                "ClaimExists", f"PersistentVolumeClaim {new.name} exists already: choose another name for newClaim."
+            )
             return None
-        source = find_claim(run, volume.claim)
-        if volume.new_claim.size is None and (source is None or not source.size):
-            run.fail("SizeUnknown", f"How large {name} is to be is not known, since {volume.claim} is gone: say size.")
-            return None
-        return ResolvedRestoreVolume(
-            claim=volume.claim,
-            target=name,
-            in_place=False,
-            snapshot_id=snapshot_id,
-            path=path,
-            identity=identity,
-            tolerations=tolerations,
-        )
-    target = find_claim(run, volume.claim)
-    if target is None or target.meta.deleted is not None:
+        mode = new.volume_mode or saved or VolumeMode.FILESYSTEM
+    elif source is None or source.meta.deleted is not None:
         run.fail(
             "ClaimMissing",
             f"There is no PersistentVolumeClaim {volume.claim} to restore into: make it, or use newClaim.",
         )
         return None
-    if target.phase != "Bound":
+    elif source.phase != "Bound":
         run.fail(
             "ClaimUnbound",
-            f"PersistentVolumeClaim {volume.claim} is {target.phase}, not Bound: a mover never binds it.",
+            f"PersistentVolumeClaim {volume.claim} is {source.phase}, not Bound: a mover never binds it.",
         )
         return None
-    if target.volume_mode != "Filesystem":
-        run.fail("BlockVolume", f"PersistentVolumeClaim {volume.claim} is a block volume: only files are restored.")
+    else:
+        mode = VolumeMode(source.volume_mode)
+    size = _size(run, new, source, found.bytes or 0 if mode is VolumeMode.BLOCK else 0) if new is not None else None
+    _check_mode(run, spec, volume, mode, saved)
+    if run.failing:
         return None
+    # Whom the mover runs as: whoever uses the claim now, else (its workload may be gone) whoever did at the backup.
+    identity = consumer_identity(volume.claim, run.world)
+    tolerations = consumer_tolerations(volume.claim, run.world)
+    if found.before is not None:
+        identity = found.before.identity if identity == MoverSecurityContext() else identity
+        tolerations = tolerations or found.before.tolerations
     return ResolvedRestoreVolume(
         claim=volume.claim,
-        target=volume.claim,
-        target_uid=target.meta.uid,
-        in_place=True,
-        snapshot_id=snapshot_id,
-        path=path,
+        target=new.name if new is not None else volume.claim,
+        target_uid=source.meta.uid if new is None and source is not None else None,
+        in_place=new is None,
+        snapshot_id=found.snapshot_id,
+        path=found.path,
+        volume_mode=mode,
+        size=size,
         identity=identity,
         tolerations=tolerations,
     )
+
+
+def _size(run: Restoring, new: NewClaim, source: Claim | None, needed: int) -> str | None:
+    """The size of a new claim, which must hold `needed` bytes. Fails the run where it can't, or is not known."""
+    if new.size is not None:
+        if bytes_of(new.size) < needed:
+            run.fail(
+                "SizeTooSmall",
+                f"newClaim {new.name} has the size {new.size}, and the device that was backed up has "
+                f"{needed} bytes: say a size of at least that.",
+            )
+        return new.size
+    size = source.size if source is not None else ""
+    if bytes_of(size) < needed:
+        return str(needed)
+    if not size:
+        run.fail(
+            "SizeUnknown",
+            f"How large {new.name} is to be is not known, since the claim that was backed up is gone: say size.",
+        )
+    return size
+
+
+def _check_mode(
+    run: Restoring, spec: RestoreSpec, volume: RestoreVolume, mode: VolumeMode, saved: VolumeMode | None
+) -> None:
+    """Fail the run where what was backed up is not what is to be written, unless a path says what is meant."""
+    target = volume.new_claim.name if volume.new_claim is not None else volume.claim
+    if saved is not None and mode is not saved and volume.path is None:
+        run.fail(
+            "VolumeModeDiffers",
+            f"{volume.claim} was backed up with the volumeMode {saved.value}, and {target} has {mode.value}: restore "
+            f"it into a claim with {saved.value}, or say in path which file becomes the device, or which folder the "
+            f"volume.",
+        )
+    elif mode is VolumeMode.BLOCK and (spec.include or spec.exclude):
+        run.fail(
+            "PatternsOnBlockVolume",
+            f"{target} is a block device, of which include and exclude can choose nothing: leave them out, or restore "
+            f"it by a Restore of its own.",
+        )

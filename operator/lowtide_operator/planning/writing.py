@@ -1,4 +1,4 @@
-"""The part of a Restore that touches data: safety snapshots, stamps, the writes, and the way back.
+"""The part of a Restore that touches data: safety snapshots, the writes, and the way back.
 
 After the first write no workload starts until its volume is whole: restored, or rolled back to what it held before.
 """
@@ -18,12 +18,11 @@ from lowtide_operator.api.restore import (
     PartialGroup,
     ResolvedRestore,
     ResolvedRestoreVolume,
-    RestoreVolume,
     RestoreVolumeStatus,
     SafetySnapshot,
 )
-from lowtide_operator.api.snapshot import VolumeOutcome
-from lowtide_operator.planning.actions import CreateClaim, MoverJob, Placement, Purpose, Ref, StampClaim
+from lowtide_operator.api.snapshot import VolumeMode, VolumeOutcome
+from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
 from lowtide_operator.planning.jobs import GOOD, Task, drive, end_jobs, is_gone, latest, look_up_by
@@ -37,52 +36,13 @@ from lowtide_operator.planning.movers import (
     progress_of,
     spread,
 )
-from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL, RESTORED_ANNOTATION, parent_tags, run_tags
-from lowtide_operator.planning.observed import Claim, MoverProgress
+from lowtide_operator.planning.naming import parent_tags, path_in_snapshot, run_tags
+from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.run import MAX_TEXT
-from lowtide_operator.planning.source import Restoring, find_claim
-from lowtide_operator.planning.stamp import Stamp, StampState, read_stamp, spec_hash
+from lowtide_operator.planning.source import Restoring
+from lowtide_operator.planning.targets import in_place
 
 SAFETY, BACK = "safety", "back"
-
-
-def in_place(resolved: ResolvedRestore) -> tuple[ResolvedRestoreVolume, ...]:
-    """The volumes that are written over."""
-    return tuple(volume for volume in resolved.volumes if volume.in_place)
-
-
-def same_claims(run: Restoring, resolved: ResolvedRestore) -> bool:
-    """Whether the targets in place are still the claims that were found at the start."""
-    for volume in in_place(resolved):
-        claim = find_claim(run, volume.target)
-        if claim is None or claim.meta.uid != volume.target_uid:
-            run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.target} was deleted or replaced during the run.")
-            return False
-    return True
-
-
-def make_claims(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore) -> bool:
-    """Create the new claims, with the stamp that says that they are being written; whether all are there."""
-    wanted = {volume.claim: volume for volume in spec.volumes}
-    done = True
-    for volume in resolved.volumes:
-        new = wanted[volume.claim].new_claim
-        if new is None:
-            continue
-        claim = find_claim(run, volume.target)
-        if claim is None and volume.target_uid is None:
-            run.do(_new_claim(run, spec, wanted[volume.claim]))
-            run.look_again(2)
-            done = False
-        elif claim is None or volume.target_uid not in (None, claim.meta.uid):
-            run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.target} was deleted or replaced during the run.")
-            return False
-        elif (stamp := read_stamp(claim)) is None or stamp.run != run.meta.uid:
-            run.fail("ClaimExists", f"Someone else made PersistentVolumeClaim {volume.target}: choose another name.")
-            return False
-        elif volume.target_uid is None:
-            _put_resolved(run, volume.model_copy(update={"target_uid": claim.meta.uid}))
-    return done
 
 
 def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
@@ -119,34 +79,6 @@ def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, po
     return done and not run.failing and end_jobs(run, {Purpose.BACKUP.value, Purpose.LOOKUP.value})
 
 
-def stamp_claims(
-    run: Restoring, spec: RestoreSpec, volumes: Iterable[ResolvedRestoreVolume], state: StampState
-) -> bool:
-    """Make the targets' stamps say `state`; whether they do, in what was observed."""
-    stamp = Stamp(run.meta.name, run.meta.uid, spec_hash(spec), state)
-    done = True
-    for volume in volumes:
-        claim = find_claim(run, volume.target)
-        if claim is not None and read_stamp(claim) != stamp:
-            run.do(StampClaim(_claim_ref(claim), claim.meta.resource_version, {RESTORED_ANNOTATION: stamp.text()}))
-            run.look_again(2)
-            done = False
-    return done
-
-
-def unstamp_claims(run: Restoring, resolved: ResolvedRestore) -> bool:
-    """Remove this run's stamps from the targets in place: nothing was written. Whether none is left."""
-    done = True
-    for volume in in_place(resolved):
-        claim = find_claim(run, volume.target)
-        stamp = read_stamp(claim) if claim is not None else None
-        if claim is not None and stamp is not None and stamp.run == run.meta.uid:
-            run.do(StampClaim(_claim_ref(claim), claim.meta.resource_version, {RESTORED_ANNOTATION: None}))
-            run.look_again(2)
-            done = False
-    return done
-
-
 def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
     """Restore every volume; whether all are whole. The Jobs are tried again; what fails for good fails the run."""
 
@@ -157,6 +89,7 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
                 claim=volume.target,
                 writes=True,
                 path=volume.path or "",
+                block=_is_block(volume),
                 fresh=not volume.in_place,
                 snapshot_ids=(volume.snapshot_id,),
                 delete=spec.overwrite is Overwrite.MIRROR,
@@ -228,7 +161,8 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
                 _describe(run, spec, resolved, Purpose.RESTORE, name, attempt, policy),
                 claim=volume.target,
                 writes=True,
-                path=f"/volumes/{volume.target}",
+                path=path_in_snapshot(volume.target, block=_is_block(volume)),
+                block=_is_block(volume),
                 snapshot_ids=(safety[volume.claim] or "",),
                 delete=_saved_whole(run, volume),
                 allow_partial=True,
@@ -316,6 +250,10 @@ def _drive_all(
     return done
 
 
+def _is_block(volume: ResolvedRestoreVolume) -> bool:
+    return volume.volume_mode is VolumeMode.BLOCK
+
+
 def _place(run: Restoring, resolved: ResolvedRestore, volume: ResolvedRestoreVolume) -> Placement:
     movers = 1 if one_at_a_time(resolved.repository, run.world) else len(resolved.volumes)
     return spread(placement(volume.target, run.world), movers)
@@ -349,6 +287,7 @@ def _safety_task(
             host=run.meta.namespace,
             tags=tags,
             parent_tags=parent_tags(*place, volume.target) if policy else (),
+            block=_is_block(volume),
             may_be_empty=True,
             identity=as_identity(volume.identity),
             tolerations=volume.tolerations,
@@ -392,31 +331,3 @@ def _describe(
         policy=policy,
         until=until,
     )
-
-
-def _new_claim(run: Restoring, spec: RestoreSpec, volume: RestoreVolume) -> CreateClaim:
-    new, source = volume.new_claim, find_claim(run, volume.claim)
-    assert new is not None  # noqa: S101 - the caller asked
-    modes = tuple(mode.value for mode in new.access_modes) or (source.access_modes if source is not None else ())
-    stamp = Stamp(run.meta.name, run.meta.uid, spec_hash(spec), StampState.WRITING)
-    return CreateClaim(
-        namespace=run.meta.namespace,
-        name=new.name,
-        labels={MANAGED_BY_LABEL: MANAGED_BY},
-        annotations={RESTORED_ANNOTATION: stamp.text()},
-        size=new.size or (source.size if source is not None else ""),
-        access_modes=modes or ("ReadWriteOnce",),
-        storage_class=new.storage_class_name or (source.storage_class if source is not None else ""),
-    )
-
-
-def _put_resolved(run: Restoring, volume: ResolvedRestoreVolume) -> None:
-    resolved = run.status.resolved
-    if resolved is not None:
-        volumes = tuple(volume if known.claim == volume.claim else known for known in resolved.volumes)
-        run.update(resolved=resolved.model_copy(update={"volumes": volumes}))
-
-
-def _claim_ref(claim: Claim) -> Ref:
-    meta = claim.meta
-    return Ref("v1", "PersistentVolumeClaim", meta.namespace, meta.name, meta.uid)

@@ -228,6 +228,8 @@ def _claim(action: CreateClaim) -> Manifest:
     }
     if action.storage_class:
         spec["storageClassName"] = action.storage_class
+    if action.block:
+        spec["volumeMode"] = "Block"
     return {
         "apiVersion": kinds.CLAIM.api_version,
         "kind": kinds.CLAIM.kind,

@@ -401,7 +401,11 @@ def _identity(spec: Mapping[str, Any]) -> Identity:
     context = spec.get("securityContext") or {}
     volumes = {e["name"] for e in spec.get("volumes") or () if "persistentVolumeClaim" in e or "ephemeral" in e}
     containers = spec.get("containers") or ()
-    mounting = (c for c in containers if any(m["name"] in volumes for m in c.get("volumeMounts") or ()))
+    mounting = (
+        c
+        for c in containers
+        if any(m["name"] in volumes for m in (*(c.get("volumeMounts") or ()), *(c.get("volumeDevices") or ())))
+    )
     own: Mapping[str, Any] = next((c.get("securityContext") or {} for c in mounting), {})
     options = own.get("seLinuxOptions") or context.get("seLinuxOptions") or {}
     return Identity(

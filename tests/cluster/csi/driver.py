@@ -1,5 +1,6 @@
 """A CSI driver for the tests, over one btrfs file system: a subvolume per volume, real snapshots, alone or of several
-volumes at one moment, clones of both.
+volumes at one moment, clones of both. A block volume is a file in its subvolume, behind a loop device where
+it is staged.
 
 Run as a program by the cluster, in a Python of its own that has grpcio and the stubs made from the CSI
 specification's csi.proto and the kubelet's pluginregistration. It serves the CSI socket and the kubelet's
@@ -34,13 +35,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 LOG = logging.getLogger("csi")
 NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DEFAULT_SIZE = 1 << 30
+DISK = "disk.img"
 
 
 class Store:
     """Volumes and snapshots as subvolumes of one btrfs; each has a JSON record beside it, written before it is made.
 
-    A record names the size and what the volume was made from, so that a repeated call can be told from a conflicting
-    one.
+    A record names the size, whether it is a block volume, and what it was made from, so that a repeated call can be
+    told from a conflicting one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,6 +81,10 @@ class Store:
         else:
             btrfs("subvolume", "snapshot", *(["-r"] if kind == "snapshots" else []), source, target)
 
+    def disk(self, name: str) -> Path:
+        """The file that is the content of a block volume."""
+        return self.path("volumes", name) / DISK
+
     def remove(self, kind: str, name: str) -> None:
         """Delete a subvolume and its record; nothing happens where they are gone."""
         target = self.path(kind, name)
@@ -90,6 +96,41 @@ class Store:
 def btrfs(*arguments: str | Path) -> None:
     """Run the btrfs program; raises CalledProcessError with what it said."""
     subprocess.run(["btrfs", *map(str, arguments)], check=True, capture_output=True, text=True)
+
+
+def loops(disk: Path) -> list[str]:
+    """The loop devices that a file is behind."""
+    shown = subprocess.run(
+        ["losetup", "--list", "--noheadings", "--output", "NAME", "--associated", str(disk)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return shown.stdout.split()
+
+
+def attach(disk: Path) -> str:
+    """The loop device of a file, made where there is none."""
+    for device in loops(disk):
+        return device
+    made = subprocess.run(["losetup", "--find", "--show", str(disk)], check=True, capture_output=True, text=True)
+    return made.stdout.strip()
+
+
+def detach(disk: Path) -> None:
+    """Take the file from behind its loop devices."""
+    for device in loops(disk):
+        subprocess.run(["losetup", "--detach", device], check=True, capture_output=True, text=True)
+
+
+def flush(disk: Path) -> None:
+    """Bring into the file what was written to its loop devices and is still in memory."""
+    for device in loops(disk):
+        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def mounted(target: str) -> bool:
@@ -158,8 +199,12 @@ def unescape(text: str) -> str:
 
 
 def bind(source: str | Path, target: str, *, read_only: bool) -> None:
-    """Bind-mount a folder at `target`, which is made; nothing happens where it is mounted already."""
-    Path(target).mkdir(parents=True, exist_ok=True)
+    """Bind-mount a folder or a device at `target`, which is made; nothing happens where it is mounted already."""
+    if Path(source).is_dir():
+        Path(target).mkdir(parents=True, exist_ok=True)
+    else:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).touch()
     if mounted(target):
         return
     subprocess.run(["mount", "--bind", str(source), target], check=True, capture_output=True, text=True)
@@ -168,11 +213,14 @@ def bind(source: str | Path, target: str, *, read_only: bool) -> None:
 
 
 def unbind(target: str) -> None:
-    """Undo `bind` and remove the folder; nothing happens where it is gone."""
+    """Undo `bind` and remove the folder or file; nothing happens where it is gone."""
     while mounted(target):
         subprocess.run(["umount", target], check=True, capture_output=True, text=True)
     with contextlib.suppress(FileNotFoundError):
-        os.rmdir(target)
+        if os.path.isdir(target):
+            os.rmdir(target)
+        else:
+            os.unlink(target)
 
 
 def refuse(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:
@@ -233,8 +281,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
 
     def CreateVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
         name = named(context, request.name, "name")
-        if any(capability.HasField("block") for capability in request.volume_capabilities):
-            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "this driver has no raw block volumes")
+        block = any(capability.HasField("block") for capability in request.volume_capabilities)
         kind, origin, source = "", "", None
         if request.HasField("volume_content_source"):
             content = request.volume_content_source
@@ -247,6 +294,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                 note = self.store.record(kind, origin)
                 if note is None or not self.store.path(kind, origin).exists():
                     refuse(context, grpc.StatusCode.NOT_FOUND, f"no source {kind}/{origin}")
+                if block != note["block"]:
+                    refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "the source has another volume mode")
                 if size < note["size"]:
                     refuse(
                         context,
@@ -254,10 +303,16 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                         f"{size} bytes are fewer than the source's {note['size']}",
                     )
                 source = self.store.path(kind, origin)
+                if kind == "volumes":
+                    flush(self.store.disk(origin))
+            note = {"size": size, "kind": kind, "origin": origin, "block": block}
             known = self.store.record("volumes", name)
-            if known is not None and (known["kind"], known["origin"], known["size"]) != (kind, origin, size):
+            if known is not None and known != note:
                 refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"volume {name} is there with other properties")
-            self.store.make("volumes", name, {"size": size, "kind": kind, "origin": origin}, source)
+            self.store.make("volumes", name, note, source)
+            if block:
+                with self.store.disk(name).open("ab") as disk:
+                    disk.truncate(size)
         volume = csi_pb2.Volume(volume_id=name, capacity_bytes=size)
         if kind:
             volume.content_source.CopyFrom(request.volume_content_source)
@@ -268,8 +323,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         with self.store.lock:
             root = f"/volumes/{name}"
             held = [point for point, origin in mounts() if origin == root]
+            held += loops(self.store.disk(name))
             if held:
-                refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"volume {name} is mounted at {held[0]}")
+                refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"volume {name} is in use at {held[0]}")
             self.store.remove("volumes", name)
         return csi_pb2.DeleteVolumeResponse()
 
@@ -287,7 +343,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                     refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {origin}")
                 stamp = Timestamp()
                 stamp.GetCurrentTime()
-                note = {"size": volume["size"], "origin": origin, "made": stamp.ToJsonString()}
+                flush(self.store.disk(origin))
+                made = stamp.ToJsonString()
+                note = {"size": volume["size"], "origin": origin, "made": made, "block": volume["block"]}
                 self.store.make("snapshots", name, note, self.store.path("volumes", origin))
         snapshot = csi_pb2.Snapshot(
             snapshot_id=name, source_volume_id=origin, size_bytes=note["size"], ready_to_use=True
@@ -327,12 +385,12 @@ class GroupController(csi_pb2_grpc.GroupControllerServicer):
 
     def _take(self, name: str, origins: list[str], context: grpc.ServicerContext) -> dict[str, Any]:
         """The record of the group, once all is taken. What a killed driver took of it before is another moment's."""
-        sizes = {}
+        volumes = {}
         for origin in origins:
             volume = self.store.record("volumes", origin)
             if volume is None:
                 refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {origin}")
-            sizes[origin] = volume["size"]
+            volumes[origin] = volume
         note: dict[str, Any] = {"origins": origins}
         self.store.note("groups", name, note)
         for origin in origins:
@@ -342,7 +400,9 @@ class GroupController(csi_pb2_grpc.GroupControllerServicer):
             stamp.GetCurrentTime()
             made = stamp.ToJsonString()
             for origin in origins:
-                member = {"size": sizes[origin], "origin": origin, "made": made}
+                flush(self.store.disk(origin))
+                volume = volumes[origin]
+                member = {"size": volume["size"], "origin": origin, "made": made, "block": volume["block"]}
                 self.store.make("snapshots", f"{name}.{origin}", member, self.store.path("volumes", origin))
         note["made"] = made
         self.store.note("groups", name, note)
@@ -389,7 +449,7 @@ class GroupController(csi_pb2_grpc.GroupControllerServicer):
 
 
 class Node(csi_pb2_grpc.NodeServicer):
-    """Stages and publishes volumes by bind mounts."""
+    """Stages and publishes volumes by bind mounts, and block volumes by loop devices."""
 
     def __init__(self, store: Store, node: str) -> None:
         self.store = store
@@ -411,19 +471,26 @@ class Node(csi_pb2_grpc.NodeServicer):
         if not source.exists():
             refuse(context, grpc.StatusCode.NOT_FOUND, f"no volume {request.volume_id}")
         with self.lock:
-            bind(source, request.staging_target_path, read_only=False)
+            if request.volume_capability.HasField("block"):
+                attach(self.store.disk(request.volume_id))
+            else:
+                bind(source, request.staging_target_path, read_only=False)
         return csi_pb2.NodeStageVolumeResponse()
 
     def NodeUnstageVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self.lock:
             unbind(request.staging_target_path)
+            detach(self.store.disk(named(context, request.volume_id, "volume_id")))
         return csi_pb2.NodeUnstageVolumeResponse()
 
     def NodePublishVolume(self, request: Any, context: grpc.ServicerContext) -> Any:
-        if not mounted(request.staging_target_path):
+        staged: str | None = request.staging_target_path if mounted(request.staging_target_path) else None
+        if request.volume_capability.HasField("block"):
+            staged = next(iter(loops(self.store.disk(named(context, request.volume_id, "volume_id")))), None)
+        if staged is None:
             refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"volume {request.volume_id} is not staged")
         with self.lock:
-            bind(request.staging_target_path, request.target_path, read_only=request.readonly)
+            bind(staged, request.target_path, read_only=request.readonly)
         return csi_pb2.NodePublishVolumeResponse()
 
     def NodeUnpublishVolume(self, request: Any, context: grpc.ServicerContext) -> Any:

@@ -461,6 +461,7 @@ STATUS: dict[str, Model] = {
                     in_place=True,
                     snapshot_id="0123abcd" * 8,
                     path="/volumes/data",
+                    size="1Gi",
                     identity=_IDENTITY,
                     tolerations=_TOLERATIONS,
                 ),

@@ -132,6 +132,21 @@ CASES: dict[str, MoverJob] = {
         stream=STREAM,
         active_deadline=7200,
     ),
+    "backup-block": job(
+        Purpose.BACKUP, "disk", block=True, host="shop", tags=tags("disk"), identity=Identity(), active_deadline=1500
+    ),
+    "restore-block": job(
+        Purpose.RESTORE,
+        "disk",
+        kind="Restore",
+        block=True,
+        writes=True,
+        delete=True,
+        fresh=True,
+        snapshot_ids=(SNAPSHOT_ID,),
+        path="/volumes/disk.img",
+        identity=APP,
+    ),
     "lookup": job(Purpose.LOOKUP, tags=tags("data"), repository_id=REPOSITORY_ID),
     "verdict": job(
         Purpose.VERDICT,
@@ -195,6 +210,9 @@ COPIES: dict[str, CreateVolumeSnapshot | CreateGroupSnapshot | CreateCopy] = {
     ),
     "copy-claim": CreateCopy(
         "shop", COPY, COPY_LABELS, OWNER, "data", "1100Mi", ("ReadWriteOncePod",), "fast", snapshot=COPY
+    ),
+    "copy-block": CreateCopy(
+        "shop", COPY, COPY_LABELS, OWNER, "disk", "1Gi", ("ReadWriteOnce",), "fast", snapshot=COPY, block=True
     ),
     "copy-clone": CreateCopy(
         "shop", COPY, COPY_LABELS, OWNER, "data", "1Gi", ("ReadWriteOnce",), "local", node="node-1"

@@ -99,8 +99,9 @@ def test_a_mover_can_neither_reach_the_api_nor_grow(job: MoverJob) -> None:
 
 @every_job
 def test_every_mount_has_its_volume_and_every_volume_its_mount(job: MoverJob) -> None:
-    mounted = [mount["name"] for each in pod(job)["containers"] for mount in each["volumeMounts"]]
-    assert list(dict.fromkeys(mounted)) == [volume["name"] for volume in pod(job)["volumes"]]
+    containers = pod(job)["containers"]
+    used = [use["name"] for each in containers for use in (*each["volumeMounts"], *each.get("volumeDevices", ()))]
+    assert sorted(set(used)) == sorted(volume["name"] for volume in pod(job)["volumes"])
 
 
 def test_the_command_of_a_stream_sees_nothing_of_the_repository_nor_of_the_mover() -> None:
@@ -130,6 +131,24 @@ def test_a_volume_that_is_only_read_is_mounted_so_that_nothing_can_change_it(pur
     (mount,) = (m for m in container(reading)["volumeMounts"] if m["name"] == "data")
     assert volume["persistentVolumeClaim"] == {"claimName": "data", "readOnly": True}
     assert mount == {"name": "data", "mountPath": "/volumes/data", "readOnly": True}
+
+
+def test_a_block_volume_is_a_device_that_a_backup_can_only_read() -> None:
+    reading, writing = CASES["backup-block"], CASES["restore-block"]
+    for case, read_only in ((reading, True), (writing, None)):
+        (volume,) = (v for v in pod(case)["volumes"] if v["name"] == "data")
+        assert volume["persistentVolumeClaim"].get("readOnly") is read_only
+        assert container(case)["volumeDevices"] == [{"name": "data", "devicePath": "/volumes/disk.img"}]
+        assert "data" not in [mount["name"] for mount in container(case)["volumeMounts"]]
+        assert "/volumes/disk.img" in container(case)["args"]
+
+
+def test_a_device_is_opened_as_whoever_uses_it_and_else_as_root_without_any_right() -> None:
+    for case in (CASES["backup-block"], replace(CASES["restore-block"], identity=None)):
+        assert (pod(case)["securityContext"]["runAsUser"], pod(case)["securityContext"]["runAsNonRoot"]) == (0, False)
+        assert container(case)["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    known = pod(CASES["restore-block"])["securityContext"]
+    assert (known["runAsUser"], known["supplementalGroups"], "fsGroup" in known) == (1000, [2000, 3000], False)
 
 
 def test_a_backup_never_lets_the_kubelet_change_the_groups_of_files() -> None:

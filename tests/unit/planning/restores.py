@@ -70,7 +70,9 @@ def writing(world: Cluster) -> bool:
 
 def first_restore_fails(job: MoverJob) -> Fate:
     """Restores of the data volume fail; the way back works."""
-    wrong = job.purpose is Purpose.RESTORE and job.claim == "data" and job.path == "/volumes/data"
+    wrong = (
+        job.purpose is Purpose.RESTORE and job.claim == "data" and job.path in ("/volumes/data", "/volumes/data.img")
+    )
     return Fate("failed", reason="Damaged") if wrong and not back(job) else Fate()
 
 

@@ -182,3 +182,19 @@ def test_a_mover_that_is_given_up_is_quoted_where_people_look() -> None:
     assert failure is not None
     assert failure.reason == "NoProgress"
     assert failure.message.endswith("The last that it said: waiting for s3.example.com")
+
+
+def test_a_mover_that_takes_too_long_is_quoted_before_its_job_ends_it() -> None:
+    world = reading(deadlines={"start": "1m", "whole": "2m"})
+    jobs = {mover.job.name: mover.job for mover in world.movers.values() if mover.job.purpose is Purpose.BACKUP}
+    assert [job.active_deadline for job in jobs.values()] == [180]
+    for number in range(30):
+        tell(world, MoverProgress(world.now, files=number, bytes=0, last_words="using parent snapshot"))
+        look(world, 5)
+        if status(world).failure is not None:
+            break
+
+    failure = status(world).failure
+    assert failure is not None
+    assert failure.reason == "TooLong"
+    assert failure.message.endswith("(mover.deadlines.whole). The last that it said: using parent snapshot")

@@ -267,7 +267,6 @@ SELECT = {"selector": {"matchLabels": {"app": "shop"}}}
         pytest.param({"volumes": SELECT}, {}, "NoClaims", id="a selector that finds nothing"),
         pytest.param({}, {"phase": "Pending"}, "ClaimUnbound", id="a claim that waits for its first consumer"),
         pytest.param({}, {"phase": "Lost"}, "ClaimUnbound", id="a claim that lost its volume"),
-        pytest.param({}, {"volume_mode": "Block"}, "BlockVolume", id="a block volume"),
         pytest.param(
             {"quiesce": {"strategy": "None"}},
             {"access_modes": ("ReadWriteOncePod",)},

@@ -53,6 +53,17 @@ def test_whom_a_pod_runs_as_is_the_pods_context_overlaid_by_the_container_that_m
     assert (found.user, found.group, found.fs_group, found.supplemental_groups) == (26, 2, 3, (4,))
 
 
+def test_whom_a_pod_with_a_device_runs_as_is_said_by_the_container_that_has_the_device() -> None:
+    spec = {
+        "volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "c"}}],
+        "containers": [
+            {"name": "sidecar", "securityContext": {"runAsUser": 99}},
+            {"name": "main", "volumeDevices": [{"name": "disk"}], "securityContext": {"runAsUser": 107}},
+        ],
+    }
+    assert parse.pod(body(spec=spec)).identity.user == 107
+
+
 def test_the_tolerations_are_those_of_the_pod_or_of_the_pod_template() -> None:
     spec = {"tolerations": [{"key": "storage", "operator": "Exists"}]}
     assert parse.pod(body(spec=spec)).tolerations == ({"key": "storage", "operator": "Exists"},)

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, SeekFrom, fstat, seek};
 use rustix::io::{Errno, read};
 use rustix::process::{getgid, getuid};
 
@@ -51,6 +52,18 @@ impl Stream {
         Node { name: name.to_vec(), kind, mode, mtime, atime, ctime, uid, gid, content, ..Node::default() }
     }
 
+    /// How much will come, where that is known: all of a block device.
+    fn size(&self) -> Option<u64> {
+        let stat = fstat(&self.source).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+            return None;
+        }
+        let here = seek(&self.source, SeekFrom::Current(0)).ok()?;
+        let end = seek(&self.source, SeekFrom::End(0)).ok()?;
+        seek(&self.source, SeekFrom::Start(here)).ok()?;
+        Some(end - here)
+    }
+
     /// The walk and the reading of a backup that consists of this one file.
     pub(super) fn run(&self, shared: &Shared<'_>) -> Result<()> {
         let progress = shared.core.progress();
@@ -73,6 +86,10 @@ impl Stream {
                 continue;
             }
             progress.files_total.store(1, Relaxed);
+            if let Some(size) = self.size() {
+                progress.bytes_total.store(size, Relaxed);
+                progress.scan_finished.store(true, Relaxed);
+            }
             progress.enter(&inside);
             shared.steps.push(vec![Step::File { number: 0, previous, path: inside.clone() }])?;
             let assembly = Arc::new(Assembly::new(0, Arc::clone(&shared.completions)));
@@ -111,7 +128,7 @@ impl Stream {
         if end > start {
             batch.piece(file, start, end);
         }
-        Progress::add(&shared.core.progress().bytes_total, length);
+        shared.core.progress().bytes_total.store(length, Relaxed);
         reader.hand_on()?;
         Ok(length)
     }

@@ -1,17 +1,17 @@
 //! A backup, for Python.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::IdArgument;
 use super::blobs::Key;
 use super::bytes::Bytes;
 use super::index::Index;
 use super::run::Run;
+use super::{IdArgument, duplicate};
 use crate::backup::{self, Compression, Ledger, Options};
 use crate::error::Error;
 use crate::time::Time;
@@ -37,13 +37,7 @@ fn compression(word: &str) -> PyResult<Compression> {
 type StreamArgument = (Bytes, RawFd, (i64, u32));
 
 fn opened((path, descriptor, (seconds, nanoseconds)): StreamArgument) -> PyResult<backup::Stream> {
-    if descriptor < 0 {
-        return Err(Error::invalid(format!("{descriptor} is no file descriptor")).into());
-    }
-    // SAFETY: it is borrowed for this one call, which fails where it isn't open; Python's threads are held off meanwhile.
-    let given = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    let own = given.try_clone_to_owned().map_err(|e| Error::invalid(format!("the stream can't be had: {e}")))?;
-    Ok(backup::Stream::new(&path, own, Time::from_unix(seconds, nanoseconds))?)
+    Ok(backup::Stream::new(&path, duplicate(descriptor)?, Time::from_unix(seconds, nanoseconds))?)
 }
 
 fn owned(given: Vec<Bytes>) -> Vec<Vec<u8>> {

@@ -10,6 +10,8 @@ mod nodes;
 mod restore;
 mod run;
 
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -40,6 +42,17 @@ impl<'py> FromPyObject<'_, 'py> for IdArgument {
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         Ok(Self(value.extract::<String>()?.parse::<Id>()?))
     }
+}
+
+/// A descriptor of our own for what a descriptor of Python's stands for.
+fn duplicate(descriptor: RawFd) -> PyResult<OwnedFd> {
+    if descriptor < 0 {
+        return Err(Error::invalid(format!("{descriptor} is no file descriptor")).into());
+    }
+    // SAFETY: it is borrowed for this one call, which fails where it isn't open; Python's threads are held off meanwhile.
+    let given = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let own = given.try_clone_to_owned();
+    Ok(own.map_err(|e| Error::invalid(format!("the descriptor {descriptor} can't be had: {e}")))?)
 }
 
 /// A kind given by Python as "data" or "tree".

@@ -1,16 +1,17 @@
 //! Restore, for Python.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use super::IdArgument;
 use super::blobs::Key;
 use super::bytes::Bytes;
 use super::index::Index;
 use super::run::Run;
+use super::{IdArgument, duplicate};
 use crate::pattern::PatternList;
-use crate::restore::{self, Options, Overwrite};
+use crate::restore::{self, Device, Options, Overwrite};
 use crate::run;
 
 /// Write a tree into a folder.
@@ -21,7 +22,7 @@ pub struct Restore;
 impl Restore {
     #[new]
     #[pyo3(signature = (
-        key, index, *, tree, target, subfolder = None, includes = vec![], excludes = vec![], iincludes = vec![],
+        key, index, *, tree, target, subfolder = None, device = None, includes = vec![], excludes = vec![], iincludes = vec![],
         iexcludes = vec![], overwrite = "always", delete = false, sparse = true, numeric_owner = true, owner = true,
         root_metadata = false, verify = false, dry_run = false, verbose = false,
     ))]
@@ -32,6 +33,7 @@ impl Restore {
         tree: IdArgument,
         target: Bytes,
         subfolder: Option<Bytes>,
+        device: Option<RawFd>,
         includes: Vec<Bytes>,
         excludes: Vec<Bytes>,
         iincludes: Vec<Bytes>,
@@ -50,6 +52,7 @@ impl Restore {
             tree: tree.0,
             target: target.to_vec(),
             subfolder: subfolder.map(|path| path.to_vec()).unwrap_or_default(),
+            device: device.map(duplicate).transpose()?.map(Device::new).transpose()?,
             includes: [PatternList::new(includes, false)?, PatternList::new(iincludes, true)?],
             excludes: [PatternList::new(excludes, false)?, PatternList::new(iexcludes, true)?],
             overwrite: Overwrite::from_word(overwrite)?,

@@ -256,7 +256,10 @@ impl Writers<'_, '_> {
             if file.has_failed() {
                 continue;
             }
-            let opened = folders.open(self.session, &file.job.folder).and_then(|fd| file.open(self.session, fd));
+            let opened = match &self.session.options.device {
+                Some(device) => Ok(device.opened()),
+                None => folders.open(self.session, &file.job.folder).and_then(|fd| file.open(self.session, fd)),
+            };
             let opened = match opened {
                 Ok(opened) => opened,
                 Err(error) => {

@@ -105,7 +105,8 @@ impl File {
             return Ok(());
         }
         let written = place::write(fd, data, offset, self.filling(session)).and_then(|hole_at_end| {
-            if hole_at_end && self.job.content.len() == 1 { fs::ftruncate(fd, self.size) } else { Ok(()) }
+            let short = hole_at_end && self.job.content.len() == 1 && session.options.device.is_none();
+            if short { fs::ftruncate(fd, self.size) } else { Ok(()) }
         });
         if let Err(error) = written {
             return self.fail(session, "write", error.to_string());
@@ -132,6 +133,11 @@ impl File {
         if self.has_failed() {
             return Ok(());
         }
+        let device = session.options.device.as_ref();
+        if let Some(Err(message)) = device.map(|device| device.finish(session, self.size)) {
+            session.core.alive()?;
+            return self.fail(session, "write", message);
+        }
         if session.options.verify
             && let Err(message) = self.verify(session, fd)
         {
@@ -139,6 +145,9 @@ impl File {
             return self.fail(session, "verify", message);
         }
         session.core.progress().leave(&self.job.path);
+        if device.is_some() {
+            return session.restored(&self.job, self.size, self.updates);
+        }
         let shortfalls = self.job.metadata.apply(Target::Handle(fd.as_fd()), &NodeKind::File, &session.owners);
         session.shortfalls(&self.job.path, shortfalls)?;
         session.restored(&self.job, self.size, self.updates)
@@ -150,8 +159,12 @@ impl File {
         retry_on_intr(|| fs::fdatasync(fd)).map_err(told)?;
         // Without this the page cache would answer. Where it isn't possible, it does.
         let _ = fs::fadvise(fd, 0, None, Advice::DontNeed);
-        let size = fs::fstat(fd).map_err(told)?.st_size as u64;
-        if size != self.size {
+        let device = session.options.device.as_ref();
+        let size = match device {
+            Some(device) => device.size,
+            None => fs::fstat(fd).map_err(told)?.st_size as u64,
+        };
+        if size != self.size && device.is_none() {
             return Err(format!("it has {size} bytes instead of {}", self.size));
         }
         let mut buffer = Vec::new();
@@ -162,6 +175,6 @@ impl File {
                 return Err(format!("what was written at {} is not what is read there", span.offset));
             }
         }
-        Ok(())
+        device.map_or(Ok(()), |device| device.verify_rest(session, self.size))
     }
 }

@@ -6,6 +6,7 @@
 mod batch;
 mod content;
 mod delete;
+mod device;
 mod file;
 mod finish;
 mod holes;
@@ -35,6 +36,7 @@ use crate::pattern::PatternList;
 use crate::run::{Core, Event, Outcome, lock};
 use crate::seal::Key;
 use crate::time::Time;
+pub use device::Device;
 use owners::Owners;
 use root::Root;
 pub use root::is_safe_name;
@@ -82,6 +84,8 @@ pub struct Options {
     pub tree: Id,
     pub target: Vec<u8>,
     pub subfolder: Vec<u8>,
+    /// Where the one file that `subfolder` names goes in the place of a folder; `target` is then only how it is called.
+    pub device: Option<Device>,
     /// Two lists each: with and without regard to case. Patterns see paths below the restored folder, with a leading slash.
     pub includes: [PatternList; 2],
     pub excludes: [PatternList; 2],
@@ -127,7 +131,7 @@ struct Session<'a> {
     key: &'a Key,
     index: &'a Index,
     options: &'a Options,
-    /// None in a dry run where the target doesn't exist.
+    /// None for a device, and in a dry run where the target doesn't exist.
     root: Option<Root>,
     owners: Owners,
     tally: Tally,
@@ -190,7 +194,7 @@ pub fn run(core: &Core, key: &Key, index: &Index, options: &Options) -> Result<O
         key,
         index,
         options,
-        root: open_target(options)?,
+        root: if options.device.is_none() { open_target(options)? } else { None },
         owners: Owners::new(options.owner, options.numeric_owner),
         tally: Tally::default(),
         kept: Mutex::new(None),
@@ -201,11 +205,16 @@ pub fn run(core: &Core, key: &Key, index: &Index, options: &Options) -> Result<O
         let batches = core.queue(1);
         let to_restore = batches.clone();
         threads.spawn("restore-batches", || batch::restore_all(&session, to_restore))?;
-        let walked = walk::walk(&session, &batches)?;
+        let walked = match options.device {
+            None => Some(walk::walk(&session, &batches)?),
+            Some(_) => device::hand_out(&session, &batches).map(|()| None)?,
+        };
         batches.finish();
         Ok(walked)
     })?;
-    finish::finish(&session, walked)?;
+    if let Some(walked) = walked {
+        finish::finish(&session, walked)?;
+    }
     let tally = &session.tally;
     let summary = [
         ("files_restored", &tally.files_restored),

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::batch::{FileJob, Folders};
 use super::content::{self, Span, spans};
+use super::device::{self, Device};
 use super::file::{File, Handle};
 use super::holes::ZERO_CHUNK;
 use super::metadata::{Target, open_place};
@@ -45,6 +46,9 @@ impl<'s, 'a> Preparer<'s, 'a> {
         if size != job.size {
             let message = format!("the snapshot says {} bytes, but its blobs hold {size}", job.size);
             session.notice(&job.path, "restore", message)?;
+        }
+        if let Some(device) = &session.options.device {
+            return self.onto_device(device, job, wanted, size);
         }
         if session.options.dry_run && job.folder.fresh {
             return nothing(session.restored(&job, size, false));
@@ -87,6 +91,19 @@ impl<'s, 'a> Preparer<'s, 'a> {
             return nothing(session.restored(&job, size, there.is_some()));
         }
         start(session, job, size, there.is_some(), handle, wanted, folder)
+    }
+
+    fn onto_device(&mut self, device: &Device, job: FileJob, wanted: Vec<Span>, size: u64) -> Result<Prepared> {
+        let session = self.session;
+        if size > device.size {
+            let message = format!("the device has {} bytes, and {size} are to be written", device.size);
+            return nothing(session.lost(&job, "write", message));
+        }
+        if session.options.dry_run {
+            return nothing(session.restored(&job, size, true));
+        }
+        let wanted = missing(session, device.fd(), wanted, device.size, &mut self.buffer)?;
+        device::start(session, device, job, size, wanted)
     }
 }
 

@@ -80,7 +80,7 @@ struct Walk<'s, 'a> {
 /// Walk the whole tree; files are in `batches` when this returns.
 pub fn walk(session: &Session<'_>, batches: &Queue<Batch>) -> Result<Walked> {
     let mut loader = TreeLoader::new(session.core, session.key, session.index)?;
-    let (tree, metadata) = find_subfolder(session, &mut loader)?;
+    let (tree, metadata) = find_folder(session, &mut loader, &session.options.subfolder)?;
     let place = Arc::new(Folder { path: Vec::new(), fresh: session.root.is_none() });
     let top = Visited { place, parent: 0, depth: 0, below: true, tree, metadata, made: true, complete: false };
     let mut walk = Walk {
@@ -101,12 +101,12 @@ pub fn walk(session: &Session<'_>, batches: &Queue<Batch>) -> Result<Walked> {
     Ok(walk.walked)
 }
 
-/// The tree of the folder to restore, and its own metadata where that is asked for and known.
-fn find_subfolder(session: &Session<'_>, loader: &mut TreeLoader<'_>) -> Result<(Id, Option<Metadata>)> {
+/// The tree of a folder to restore, and its own metadata where that is asked for and known.
+pub fn find_folder(session: &Session<'_>, loader: &mut TreeLoader<'_>, path: &[u8]) -> Result<(Id, Option<Metadata>)> {
     let options = session.options;
-    let shown = options.subfolder.escape_ascii();
+    let shown = path.escape_ascii();
     let (mut tree, mut metadata) = (options.tree, None);
-    for component in options.subfolder.split(|&b| b == b'/').filter(|c| !c.is_empty() && *c != b".") {
+    for component in path.split(|&b| b == b'/').filter(|c| !c.is_empty() && *c != b".") {
         let bytes = loader.load(&tree)?;
         let mut found = None;
         for entry in TreeReader::new(&bytes)?.tolerant() {
