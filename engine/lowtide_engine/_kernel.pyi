@@ -223,6 +223,8 @@ class Backup(Run):
     `stream`, in the place of targets, is one file that is read from a descriptor to its end: its path in the snapshot, the
     descriptor (the kernel takes a copy), and the time in seconds and nanoseconds that it and the folders above it get. A read that
     fails ends the run; whether the stream was whole is for the caller to know, before a snapshot is made of the root.
+
+    `uploads` is how many packs of data may wait to be stored at a time; each takes a pack's size of memory, beside two that are open.
     """
 
     def __init__(
@@ -252,6 +254,7 @@ class Backup(Run):
         dry_run: bool = False,
         verbose: bool = False,
         readers: int = 2,
+        uploads: int = 2,
         index_packs: int = 32,
         index_seconds: float = 120.0,
     ) -> None: ...

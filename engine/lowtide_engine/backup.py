@@ -22,7 +22,7 @@ from lowtide_engine.repository.keys import own_username
 from lowtide_engine.repository.snapshot import Snapshot, choose_parent, find, summary
 from lowtide_engine.standing import PARTIAL_TAG, owner_tags, program_version
 from lowtide_engine.stream import OpenStream, StreamEmpty, StreamSource
-from lowtide_engine.transfer import Transfer, told_as_engine_error
+from lowtide_engine.transfer import UPLOADS, Transfer, told_as_engine_error
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository
@@ -50,7 +50,8 @@ class BackupRequest:
 
     `owner` are the reserved tags that say whose the snapshot is; a parent must have them too, but for the run. `parent`
     is an id or its beginning, `group_by` says among which snapshots a parent is looked for otherwise. `stream` becomes
-    one file of the snapshot, whose path is the one target; nothing on the disk is read then.
+    one file of the snapshot, whose path is the one target; nothing on the disk is read then. `uploads` packs are stored
+    at a time, each of which takes `pack_size` of memory.
     """
 
     targets: Sequence[bytes]
@@ -75,6 +76,7 @@ class BackupRequest:
     compression: Compression = "auto"
     pack_size: int = 16 * 1024 * 1024
     readers: int = 2
+    uploads: int = UPLOADS
     verify: bool = True
     dry_run: bool = False
     verbose: bool = False
@@ -135,8 +137,9 @@ def back_up(
             dry_run=request.dry_run,
             verbose=request.verbose,
             readers=request.readers,
+            uploads=request.uploads,
         )
-        finished = Transfer(run, indexed, reporter, stop).drive()
+        finished = Transfer(run, indexed, reporter, stop, uploads=request.uploads).drive()
         if stream is not None:
             stream.conclude()
             if not finished.summary["total_bytes_processed"]:

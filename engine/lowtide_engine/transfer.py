@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from lowtide_engine.repository import IndexedRepository
 
 UPLOADS = 2
+"""Packs that are stored at a time, where nothing else is said: each takes a pack's size of memory."""
+
 FETCHES = 4
 WAIT_SECONDS = 0.2
 PROGRESS_SECONDS = 0.25
@@ -72,7 +74,7 @@ class Transfer:
 
     `stop` is the flag that a signal sets. A storage that can't be reached, after all retries, ends the run.
     `outage_ends_it` says that one that refuses does so too (a check must not take that for damage); otherwise the
-    kernel reports the files that it concerns.
+    kernel reports the files that it concerns. `uploads` packs are stored at a time.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Transfer:
         stop: threading.Event,
         *,
         outage_ends_it: bool = False,
+        uploads: int = UPLOADS,
     ) -> None:
         self._run = run
         self._indexed = indexed
@@ -94,8 +97,9 @@ class Transfer:
         self._indexes: dict[int, IndexReady] = {}
         self._failure: BaseException | None = None
         self._backup = run if isinstance(run, Backup) else None
-        self._uploads = _Workers("upload", UPLOADS if self._backup else 0, self._fail)
-        self._fetches = _Workers("fetch", FETCHES, self._fail)
+        self._uploads = _Workers("upload", uploads if self._backup else 0, self._fail)
+        connections = indexed.repository.storage.connections
+        self._fetches = _Workers("fetch", max(FETCHES, connections), self._fail)
         self._next_progress = 0.0
 
     def drive(self) -> Finished:

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::blob::Opener;
 use crate::codec::{compress, decompress};
 use crate::id::Id;
 use crate::index::{Index, PackContents, encode};
@@ -108,6 +109,37 @@ proptest! {
         let index = Index::new();
         if index.add_file(sha256(b"file"), &json).is_err() {
             prop_assert!(index.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_blob_is_opened_as_what_it_was_or_not_at_all(
+        plain in vec(0..8u8, 1..2000), raw: bool, at: prop::sample::Index, bit in 0..8u32, claimed: u32,
+    ) {
+        let (stored, length) =
+            if raw { (plain.clone(), 0) } else { (compress(&plain, 3).expect("a frame"), plain.len().try_into().unwrap()) };
+        let (sealed, id) = (key().seal(&stored).expect("random numbers"), sha256(&plain));
+        let mut opener = Opener::new().expect("memory");
+        let mut changed = sealed.clone();
+        changed[at.index(sealed.len())] ^= 1 << bit;
+        prop_assert!(opener.open(&key(), &changed, &id, length).is_err());
+        prop_assert!(opener.open(&key(), &sealed, &sha256(b"of another blob"), length).is_err());
+        prop_assert!(claimed == length || opener.open(&key(), &sealed, &id, claimed).is_err());
+        prop_assert_eq!(opener.open(&key(), &sealed, &id, length).expect("what was sealed"), &plain[..]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_bomb_gives_no_more_than_the_limit(pieces in vec((any::<u8>(), 1..2_000_000usize), 1..4), limit in 0..4_000_000usize) {
+        let frames: Vec<_> = pieces.iter().map(|(byte, count)| compress(&vec![*byte; *count], 3).expect("a frame")).collect();
+        let bomb = frames.concat();
+        let held: usize = pieces.iter().map(|(_, count)| count).sum();
+        match decompress(&bomb, limit) {
+            Ok(out) => prop_assert!(out.len() == held && held <= limit),
+            Err(_) => prop_assert!(held > limit),
         }
     }
 }

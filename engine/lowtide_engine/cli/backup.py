@@ -146,6 +146,7 @@ def _request(session: Session, given: dict[str, Any]) -> BackupRequest:
         compression=session.settings.compression,
         pack_size=session.settings.pack_size,
         readers=given["read_concurrency"] or _readers(environment.get("RESTIC_READ_CONCURRENCY", "")),
+        uploads=session.uploads(),
         verify=not session.settings.no_extra_verify,
         dry_run=given["dry_run"],
         verbose=session.settings.verbose >= 2,

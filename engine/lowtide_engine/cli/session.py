@@ -58,11 +58,16 @@ class Session:
 
     def storage(self) -> Storage:
         """The storage that was named, not opened yet."""
-        from lowtide_engine.storage import find_location, open_storage
+        from lowtide_engine.storage import open_storage
 
-        given = self.settings
-        location = find_location(given.repository or None, given.environment, given_file=given.repository_file or None)
-        return open_storage(location, self.storage_options(), clock=self.clock)
+        return open_storage(self._location(), self.storage_options(), clock=self.clock)
+
+    def uploads(self) -> int:
+        """How many packs a backup stores at a time: as many as connections were asked for, else two."""
+        from lowtide_engine.storage import connections_asked_for
+        from lowtide_engine.transfer import UPLOADS
+
+        return connections_asked_for(self._location(), self.storage_options()) or UPLOADS
 
     def storage_options(self) -> StorageOptions:
         """What the global options and the environment say to any storage."""
@@ -97,6 +102,12 @@ class Session:
             )
         finally:
             at_prompt.clear()
+
+    def _location(self) -> str:
+        from lowtide_engine.storage import find_location
+
+        given = self.settings
+        return find_location(given.repository or None, given.environment, given_file=given.repository_file or None)
 
     @contextmanager
     def repository(self) -> Iterator[Repository]:

@@ -4,7 +4,7 @@ from lowtide_engine.storage.base import CONFIG, File, FileKind, Listed, Storage,
 from lowtide_engine.storage.clock import Clock, SystemClock
 from lowtide_engine.storage.options import StorageOptions, options_from_environment, parse_extended
 from lowtide_engine.storage.pacing import pace_of
-from lowtide_engine.storage.registry import find_location, open_storage
+from lowtide_engine.storage.registry import connections_asked_for, find_location, open_storage
 
 __all__ = [
     "CONFIG",
@@ -15,6 +15,7 @@ __all__ = [
     "Storage",
     "StorageOptions",
     "SystemClock",
+    "connections_asked_for",
     "find_location",
     "is_id",
     "open_storage",

@@ -45,6 +45,11 @@ def open_storage(location: str, options: StorageOptions | None = None, *, clock:
     return Retrying(storage, clock or SystemClock())
 
 
+def connections_asked_for(location: str, options: StorageOptions) -> int:
+    """What `-o NAME.connections` says for the storage of this location; 0 where nothing."""
+    return options.connected(_split(location)[0]).connections
+
+
 def find_location(given: str | None, environment: Mapping[str, str], *, given_file: str | None = None) -> str:
     """The repository's location: --repo, --repository-file, RESTIC_REPOSITORY, RESTIC_REPOSITORY_FILE, in that
     order.

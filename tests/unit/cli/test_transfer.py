@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,6 +102,7 @@ class Repository:
         self.run = run
         self.failing = failing
         self.lock = None
+        self.repository = SimpleNamespace(storage=SimpleNamespace(connections=2))
 
     def save_pack(self, pack: str, data: bytes, kind: str) -> None:
         if pack in self.failing:

@@ -78,6 +78,8 @@ pub struct Options {
     pub dry_run: bool,
     pub verbose: bool,
     pub readers: usize,
+    /// How many packs of data may be on their way to the storage at a time.
+    pub uploads: usize,
     pub index_packs: usize,
     pub index_after: Duration,
 }
@@ -178,7 +180,7 @@ fn back_up(
         buffers: core.pool(readers + workers, read::BUFFER, read::KEPT),
         completions,
     };
-    let packers = packer::Packers::new(core, key, ledger, options.pack_size);
+    let packers = packer::Packers::new(core, key, ledger, options.pack_size, options.uploads.clamp(1, 64));
     let saver = save::Saver {
         key,
         ledger,

@@ -32,6 +32,8 @@ impl Full {
 /// What a buffer has beyond a pack's target size.
 const ROOM: usize = 1 << 20;
 const TREE_TARGET: usize = 4 << 20;
+/// How many packs of data are open at a time.
+const OPEN: usize = 2;
 
 pub struct Packers<'a> {
     core: &'a Core,
@@ -94,9 +96,9 @@ impl Sort {
 }
 
 impl<'a> Packers<'a> {
-    /// Packs of data are closed at `target` bytes; in all there are four buffers for them.
-    pub fn new(core: &'a Core, key: &'a Key, ledger: &'a Ledger, target: usize) -> Self {
-        let data = Sort::new(core, BlobKind::Data, target, 4, 2);
+    /// Packs of data are closed at `target` bytes. Each of the two that are open has a buffer, and each of those that are uploaded.
+    pub fn new(core: &'a Core, key: &'a Key, ledger: &'a Ledger, target: usize, uploads: usize) -> Self {
+        let data = Sort::new(core, BlobKind::Data, target, OPEN + uploads, OPEN);
         let tree = Sort::new(core, BlobKind::Tree, TREE_TARGET.min(target), 3, 1);
         Self { core, key, ledger, data, tree }
     }

@@ -223,7 +223,7 @@ mod tests {
         let core = start("test", |core| {
             let key = Key::new(&[1; 32], &[2; 16], &[3; 16])?;
             let ledger = Ledger::new(Arc::new(Index::new()), 32, Duration::from_secs(100));
-            let packers = Packers::new(core, &key, &ledger, 4 << 20);
+            let packers = Packers::new(core, &key, &ledger, 4 << 20, 2);
             let saver = Saver {
                 key: &key,
                 ledger: &ledger,

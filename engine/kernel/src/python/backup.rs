@@ -52,7 +52,7 @@ impl Backup {
         key, index, *, polynomial, version, targets, stream = None, parent = None, excludes = vec![], iexcludes = vec![],
         exclude_if_present = vec![], exclude_caches = false, exclude_larger_than = 0, one_file_system = false,
         force = false, ignore_inode = false, ignore_ctime = false, with_atime = false, omit_names = false,
-        compression = "auto", pack_size = 16 << 20, verify = true, dry_run = false, verbose = false, readers = 2,
+        compression = "auto", pack_size = 16 << 20, verify = true, dry_run = false, verbose = false, readers = 2, uploads = 2,
         index_packs = 32, index_seconds = 120.0
     ))]
     fn new(
@@ -80,6 +80,7 @@ impl Backup {
         dry_run: bool,
         verbose: bool,
         readers: usize,
+        uploads: usize,
         index_packs: usize,
         index_seconds: f64,
     ) -> PyResult<PyClassInitializer<Self>> {
@@ -106,6 +107,7 @@ impl Backup {
             dry_run,
             verbose,
             readers,
+            uploads,
             index_packs,
             index_after: Duration::try_from_secs_f64(index_seconds)
                 .map_err(|_| PyValueError::new_err("index_seconds is not a number of seconds"))?,

@@ -227,3 +227,27 @@ impl Progress {
         self.current.iter().map(|path| PyBytes::new(py, path)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::python::KernelError;
+    use crate::run::start;
+
+    #[test]
+    fn a_thread_that_dies_is_a_kernel_error_in_python() {
+        Python::initialize();
+        let core = start("test", |core| {
+            core.scope(|threads| threads.spawn("dies", || panic!("injected")))?;
+            unreachable!("the scope has failed")
+        })
+        .unwrap();
+        Python::attach(|py| {
+            let run = Py::new(py, Run { core }).unwrap();
+            let error = run.call_method1(py, "next", (60.0,)).unwrap_err();
+            assert!(error.is_instance_of::<KernelError>(py), "{error}");
+            let message = error.to_string();
+            assert!(message.contains("thread dies died") && message.contains("injected"), "{message}");
+        });
+    }
+}

@@ -1,0 +1,105 @@
+"""What a command makes of its run of the kernel: how many packs it stores at a time, and how it ends where the kernel
+dies.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lowtide_engine import _kernel
+from lowtide_engine.cli.root import root_command
+from lowtide_engine.repository import open_repository
+from lowtide_engine.repository.password import Password
+from lowtide_engine.storage import File, FileKind, StorageOptions, SystemClock, open_storage, registry
+from lowtide_engine.storage.local import LocalStorage
+from lowtide_engine.transfer import UPLOADS, RunFailed
+from tests.conformance.actors import PASSWORD
+from tests.conformance.quick import make_repository
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+PACK = 4 << 20
+Run = Callable[..., Any]
+
+
+class Meeting(LocalStorage):
+    """No pack is stored before `meeting` of them are being stored. Gives up after a minute, as the test then does."""
+
+    meeting = 0
+    most = 0
+    now = 0
+    guard = threading.Condition()
+
+    def save(self, file: File, data: Buffer) -> None:
+        if file.kind is not FileKind.DATA:
+            super().save(file, data)
+            return
+        with self.guard:
+            Meeting.now += 1
+            Meeting.most = max(self.most, self.now)
+            self.guard.notify_all()
+            self.guard.wait_for(lambda: self.most >= self.meeting, 60)
+        super().save(file, data)
+        with self.guard:
+            Meeting.now -= 1
+
+
+def open_meeting(address: str, options: StorageOptions) -> LocalStorage:
+    return Meeting(Path(address), options.connections or 2)
+
+
+@pytest.fixture
+def lowtide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The program, in this process, on a new repository."""
+    make_repository(tmp_path / "repository")
+    for name in [name for name in os.environ if name.startswith(("RESTIC_", "LOWTIDE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RESTIC_REPOSITORY", str(tmp_path / "repository"))
+    monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
+    return lambda *arguments: root_command().main([*map(str, arguments), "--no-cache"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, UPLOADS), (1, 1), (6, 6)])
+def test_as_many_packs_are_stored_at_a_time_as_connections_are_asked_for(
+    lowtide: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, expected: int
+) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(10 * PACK))
+    monkeypatch.setitem(registry.SCHEMES, "local", f"{__name__}:open_meeting")
+    monkeypatch.setattr(Meeting, "meeting", expected)
+    monkeypatch.setattr(Meeting, "most", 0)
+    option = [] if asked is None else ["-o", f"local.connections={asked}"]
+    assert lowtide("backup", tmp_path / "source", "--pack-size", "4", "-q", *option).outcome == "ok"
+    assert Meeting.most == expected
+
+
+def test_a_kernel_that_dies_ends_the_command_with_what_it_said(
+    lowtide: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "the kernel's thread hasher died, which is a bug; it said: injected"
+
+    class Dying:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def progress(self) -> None:
+            pass
+
+        def cancel(self) -> None:
+            pass
+
+        def next(self, _: float) -> None:
+            raise _kernel.KernelError(said)
+
+    monkeypatch.setattr(_kernel, "Backup", Dying)
+    (tmp_path / "source").write_bytes(b"x")
+    with pytest.raises(RunFailed, match="injected"):
+        lowtide("backup", tmp_path / "source", "-q")
+    with open_repository(open_storage(str(tmp_path / "repository")), Password(PASSWORD), clock=SystemClock()) as after:
+        assert [*after.storage.list(FileKind.LOCK)] == [*after.storage.list(FileKind.SNAPSHOT)] == []
