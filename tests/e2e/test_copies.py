@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,15 +76,8 @@ def test_the_workload_is_back_before_the_upload_and_the_backup_is_what_was_there
     assert status["downtime"]
 
     # restic reads the moment of the first stop, byte for byte.
-    environment = {
-        **os.environ,
-        **s3.environment,
-        "RESTIC_REPOSITORY": s3.repository(namespace),
-        "RESTIC_PASSWORD": PASSWORD,
-    }
     (volume,) = status["volumes"]
-    restore = [programs.program("restic"), "--no-cache", "restore", volume["snapshotId"], "--target", str(tmp_path)]
-    subprocess.run(restore, env=environment, check=True, capture_output=True)
+    restore(s3, namespace, volume["snapshotId"], tmp_path)
     folder = tmp_path / "volumes" / CLAIM
     assert (folder / "starts").read_text().splitlines() == ["started"]
     restored = subprocess.run(
@@ -97,10 +91,96 @@ def test_the_workload_is_back_before_the_upload_and_the_backup_is_what_was_there
     wait_for("what the driver made is gone", lambda: made_for(installed, namespace) == {CLAIM}, within=120)
 
 
+TWO = ("left", "right")
+COUNTING = """
+i=0
+while true; do i=$((i + 1)); echo $i >> /left/count; echo $i >> /right/count; done
+"""
+
+
+@pytest.mark.zoo("group-snapshot")
+def test_a_group_snapshot_has_one_moment_of_two_volumes_while_a_writer_counts_on_in_both(
+    installed: Cluster, snapshots: str, namespace: str, s3: S3Server, tmp_path: Path
+) -> None:
+    """Ten thousands of lines a second go into the one and then into the other; none of it is stopped by Lowtide."""
+    app = OneVolume(installed, namespace)
+    for name in (*TWO, "other"):
+        spec = {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": installed.storage_class,
+            "resources": {"requests": {"storage": "1Gi"}},
+        }
+        app.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+    app.apply(counting(installed))
+    app.ready()
+    app.repository(s3.repository(namespace), PASSWORD, s3.environment)
+    wait_for("the writer counts", lambda: int(app.shell("wc -l < /right/count")) > 1000, within=60)
+
+    volumes, capture = {"claims": list(TWO)}, {"method": "GroupSnapshot"}
+    policy = {"repository": {"secretName": "repository"}, "volumes": volumes, "capture": capture}
+    app.ours("BackupPolicy", "together", {**policy, "quiesce": {"strategy": "None"}})
+    status = app.snapshot("first", "together")
+
+    counts = {}
+    for volume in status["volumes"]:
+        restore(s3, namespace, volume["snapshotId"], tmp_path)
+        name = volume["claim"]
+        lines = (tmp_path / "volumes" / name / "count").read_text().splitlines()
+        assert lines == [str(number) for number in range(1, len(lines) + 1)]
+        counts[name] = len(lines)
+    assert counts["right"] > 1000
+    assert counts["left"] - counts["right"] in (0, 1)
+    assert int(app.shell("tail -n 1 /right/count")) > counts["right"], "it counted on, and never began anew"
+
+    kinds = ("volumegroupsnapshots.groupsnapshot.storage.k8s.io", "volumesnapshots.snapshot.storage.k8s.io")
+    assert app.run("get", ",".join(kinds), "-o", "name") == ""
+    claims = installed.kubectl.get("-n", namespace, "persistentvolumeclaims")["items"]
+    assert {claim["metadata"]["name"] for claim in claims} == {*TWO, "other"}
+    assert not any("lowtide.dev/group-snapshot" in (claim["metadata"].get("labels") or {}) for claim in claims)
+    wait_for("what the driver made is gone", lambda: made_for(installed, namespace) == {*TWO, "other"}, within=120)
+
+
+def counting(cluster: Cluster) -> dict[str, Any]:
+    """The Deployment `web` with one pod that counts in two volumes."""
+    container = {
+        "name": "web",
+        "image": cluster.images.apps,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", COUNTING],
+        "resources": {"limits": {"cpu": "200m"}, "requests": {"cpu": "10m"}},
+        "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in TWO],
+    }
+    pod = {
+        "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+        "volumes": [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in TWO],
+    }
+    labels = {"app": "web"}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "strategy": {"type": "Recreate"}}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    metadata = {"name": "web"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {**spec, "template": template}}
+
+
+def restore(s3: S3Server, repository: str, snapshot: str, target: Path) -> None:
+    """Restore a snapshot by the real restic."""
+    environment = {
+        **os.environ,
+        **s3.environment,
+        "RESTIC_REPOSITORY": s3.repository(repository),
+        "RESTIC_PASSWORD": PASSWORD,
+    }
+    command = [programs.program("restic"), "--no-cache", "restore", snapshot, "--target", str(target)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+
+
 def made_for(cluster: Cluster, namespace: str) -> set[str]:
-    """The names of claims and VolumeSnapshots of the namespace for which the storage has something."""
+    """The names of claims, VolumeSnapshots and groups of them of the namespace for which the storage has something."""
     volumes = cluster.kubectl.get("persistentvolumes")["items"]
     contents = cluster.kubectl.get("volumesnapshotcontents.snapshot.storage.k8s.io")["items"]
     references = [volume["spec"].get("claimRef") or {} for volume in volumes]
     references += [content["spec"]["volumeSnapshotRef"] for content in contents]
+    groups = cluster.kubectl.get("volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io")["items"]
+    references += [group["spec"]["volumeGroupSnapshotRef"] for group in groups]
     return {reference["name"] for reference in references if reference.get("namespace") == namespace}
