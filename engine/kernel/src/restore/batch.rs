@@ -24,7 +24,7 @@ use crate::sha::sha256_each;
 const MOST_FILES: usize = 16_384;
 const MOST_BLOBS: usize = 131_072;
 
-/// How much may be asked for at once, and how many files of several blobs are kept open.
+/// How much may be asked for and not be written yet, and how many files of several blobs are kept open.
 const ASKED: u64 = 32 << 20;
 const OPEN_FILES: usize = 200;
 
@@ -73,6 +73,11 @@ impl Folders {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
+
+/// How many readings may wait for a writer: each of the writers holds another one, and one more is asked for before it finds a place.
+fn waiting(longest: u64, writers: usize) -> usize {
+    ((ASKED / longest) as usize).saturating_sub(writers + 1).clamp(1, 16)
 }
 
 /// Restore all batches until the walk ends.
@@ -157,10 +162,10 @@ impl Writers<'_, '_> {
         }
         let core = self.session.core;
         let longest = self.readings.iter().map(|reading| reading.length).max().unwrap_or(1).max(1);
-        let ahead = (ASKED / longest).clamp(1, 16) as usize;
-        let asked: Arc<Queue<(usize, Pending)>> = core.queue(ahead);
+        let writers = threads().min(self.readings.len());
+        let asked: Arc<Queue<(usize, Pending)>> = core.queue(waiting(longest, writers));
         core.scope(|scope| {
-            for _ in 0..threads().min(self.readings.len()) {
+            for _ in 0..writers {
                 scope.spawn("restore-write", || self.work(&asked))?;
             }
             for (number, reading) in self.readings.iter().enumerate() {
@@ -326,5 +331,20 @@ impl Session<'_> {
     pub fn kept(&self, bytes: u64) {
         add(&self.tally.bytes_skipped, bytes);
         Progress::add(&self.core.progress().bytes_done, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_that_wait_and_those_that_are_written_keep_to_the_limit() {
+        assert_eq!(waiting(8 << 20, 2), 1);
+        assert_eq!(waiting(4 << 20, 2), 5);
+        assert_eq!(waiting(1000, 2), 16);
+        // Less than one can't wait, however many writers there are and however long a blob is.
+        assert_eq!(waiting(8 << 20, 8), 1);
+        assert_eq!(waiting(4 << 30, 2), 1);
     }
 }

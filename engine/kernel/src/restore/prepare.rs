@@ -171,17 +171,20 @@ fn start(
     size: u64,
     updates: bool,
     handle: Handle,
-    wanted: Vec<Span>,
+    mut wanted: Vec<Span>,
     folder: BorrowedFd<'_>,
 ) -> Result<Prepared> {
     let kept = size.saturating_sub(wanted.iter().map(|span| span.length).sum::<u64>());
     let in_place = matches!(handle, Handle::Closed(_));
-    let (zeros, fetched): (Vec<Span>, Vec<Span>) = wanted.into_iter().partition(|span| span.blob.0 == ZERO_CHUNK);
-    let file = Box::new(File::new(job, size, updates, handle, fetched.len()));
+    // A large sparse file has millions of zero chunks: they are taken out in place and not gathered.
+    let is_zeros = |span: &Span| span.blob.0 == ZERO_CHUNK;
+    let zeros = wanted.iter().filter(|span| is_zeros(span)).count();
+    let fetched = wanted.len() - zeros;
+    let file = Box::new(File::new(job, size, updates, handle, fetched));
     session.kept(kept);
     // A file whose blobs all are to come is made when the first comes: it need not be opened twice.
-    if !in_place && zeros.is_empty() && !fetched.is_empty() {
-        return Ok(Prepared::Fetch(file, fetched));
+    if !in_place && zeros == 0 && fetched > 0 {
+        return Ok(Prepared::Fetch(file, wanted));
     }
     let filling = file.filling(session);
     let begun = file.open(session, folder).and_then(|opened| {
@@ -192,19 +195,21 @@ fn start(
         Ok(fd) => fd,
         Err(error) => return nothing(file.fail(session, "write", error.to_string())),
     };
-    for span in &zeros {
+    for span in wanted.iter().filter(|span| is_zeros(span)) {
         session.core.alive()?;
         session.core.progress().step();
         if let Err(error) = place::write_zeros(&fd, span.offset, span.length, filling) {
             return nothing(file.fail(session, "write", error.to_string()));
         }
     }
-    session.wrote(zeros.iter().map(|span| span.length).sum());
-    if fetched.is_empty() {
+    session.wrote(wanted.iter().filter(|span| is_zeros(span)).map(|span| span.length).sum());
+    if fetched == 0 {
         return nothing(file.complete(session, &fd));
     }
+    wanted.retain(|span| !is_zeros(span));
+    wanted.shrink_to_fit();
     match file.close() {
-        Ok(()) => Ok(Prepared::Fetch(file, fetched)),
+        Ok(()) => Ok(Prepared::Fetch(file, wanted)),
         Err(error) => nothing(file.fail(session, "write", error.to_string())),
     }
 }
