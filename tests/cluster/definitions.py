@@ -16,5 +16,4 @@ def define_scaled_objects(kubectl: Kubectl) -> None:
 def _define(kubectl: Kubectl, name: str, path: str) -> None:
     """Apply one definition, and wait until the API server serves the kind."""
     kubectl("apply", "--server-side", "-f", path)
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{name}")
     wait_for(f"the API server serves {name}", lambda: kubectl.run("get", name).returncode == 0, within=60, every=0.2)
