@@ -19,11 +19,13 @@ from lowtide_operator.handlers.reports import build_registry
 from lowtide_operator.handlers.watch import Watch
 from lowtide_operator.manifests import Installation, ReleasePods, hook_job, mover_job, release_job
 from lowtide_operator.planning.actions import HookJob, MoverJob
+from lowtide_operator.planning.allowed import ArgoMode
 from lowtide_operator.reconcile.apply import Applier
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
 from lowtide_operator.reconcile.heartbeat import Heartbeat
 from lowtide_operator.reconcile.inbox import Inbox
+from lowtide_operator.reconcile.keepers import Argo
 from lowtide_operator.reconcile.keys import Key
 from lowtide_operator.reconcile.leases import NamespaceLeases
 from lowtide_operator.reconcile.planners import plan
@@ -78,11 +80,14 @@ async def _work(
     """Watch, look and write, until `ending` is set."""
     installation = Installation(image=settings.mover_image, cluster_uid=uid, pull_policy=settings.mover_pull_policy)
     queue: WorkQueue[Key] = WorkQueue()
-    pods = ReleasePods(settings.namespace, settings.release_account, settings.release_pod)
+    argocd = Argo(ArgoMode(settings.argocd), settings.argocd_namespaces)
+    paused = argocd.namespaces if argocd.mode is ArgoMode.PAUSE else ()
+    pods = ReleasePods(settings.namespace, settings.release_account, settings.release_pod, paused)
     gatherer = Gatherer(
         cluster,
         uid,
         settings.namespace,
+        argocd,
         streams_allowed=settings.allow_streams,
         exec_namespaces=settings.exec_namespaces,
     )

@@ -24,11 +24,13 @@ from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.cluster.real import KubernetesCluster
 from lowtide_operator.planning.actions import Action, HookJob, MoverJob, Ref, ReleaseJob
+from lowtide_operator.planning.allowed import ArgoMode
 from lowtide_operator.planning.armed import plan_armed
 from lowtide_operator.planning.naming import API_VERSION
 from lowtide_operator.planning.observed import Uid
 from lowtide_operator.reconcile.apply import Applier
 from lowtide_operator.reconcile.armed import RUN_KINDS, gather_armed
+from lowtide_operator.reconcile.keepers import NO_ARGO, Argo
 from lowtide_operator.telemetry import configure_logging
 
 logger = logging.getLogger("lowtide_operator.release")
@@ -43,16 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until the work is over (exit code 0), or SIGTERM or SIGINT (STOPPED). 2 where there is no cluster."""
     options = _parser().parse_args(arguments)
     configure_logging(os.environ.get("LOWTIDE_LOG_LEVEL", "INFO"), os.environ.get("LOWTIDE_LOG_FORMAT", "json"))
+    argocd = Argo(ArgoMode.PAUSE, tuple(options.argocd.split(","))) if options.argocd else NO_ARGO
     run = Ref(API_VERSION, options.kind, options.namespace, options.name, Uid(options.uid))
     try:
-        over = asyncio.run(_watch(run, options.until, Path(options.armed_file) if options.armed_file else None))
+        over = asyncio.run(_watch(run, options.until, Path(options.armed_file) if options.armed_file else None, argocd))
     except NoCluster as error:
         logger.error("%s", error)
         return 2
     return 0 if over else STOPPED
 
 
-async def _watch(run: Ref, until: datetime, armed_file: Path | None) -> bool:
+async def _watch(run: Ref, until: datetime, armed_file: Path | None, argocd: Argo) -> bool:
     """Whether the work is over; else a signal came first."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -61,7 +64,7 @@ async def _watch(run: Ref, until: datetime, armed_file: Path | None) -> bool:
     called = f"{run.kind} {run.namespace}/{run.name}"
     logger.info("watching %s until %s", called, until.isoformat())
     async with await KubernetesCluster.connect() as cluster:
-        guard = Guard(cluster, run, until)
+        guard = Guard(cluster, run, until, argocd)
         while not ending.is_set():
             again = await guard.look()
             _show(armed_file, ready=guard.ready)
@@ -77,17 +80,18 @@ async def _watch(run: Ref, until: datetime, armed_file: Path | None) -> bool:
 class Guard:
     """Watches over one run. `ready` is whether its last look saw everything that it must see."""
 
-    def __init__(self, cluster: Cluster, run: Ref, until: datetime) -> None:
+    def __init__(self, cluster: Cluster, run: Ref, until: datetime, argocd: Argo = NO_ARGO) -> None:
         self._cluster = cluster
         self._run = run
         self._until = until
+        self._argocd = argocd
         self._applier = Applier(cluster, _makes_nothing, _makes_nothing)
         self.ready = False
 
     async def look(self) -> float | None:
         """Observe, plan, apply. In how many seconds to look again; None: the work is over."""
         try:
-            observed = await gather_armed(self._cluster, self._run, self._until)
+            observed = await gather_armed(self._cluster, self._run, self._until, self._argocd)
             now = self._cluster.now()
             plan = plan_armed(observed, now)
             self.ready = True
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="the run's name")
     parser.add_argument("--uid", required=True, help="the run's uid")
     parser.add_argument("--until", required=True, type=parse_time, help="until when to watch (RFC 3339)")
+    parser.add_argument("--argocd", default="", help="the namespaces whose Applications may be paused, by commas")
     parser.add_argument("--armed-file", default="", help="a file that is there while everything can be read")
     return parser
 

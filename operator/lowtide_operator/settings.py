@@ -49,6 +49,11 @@ class Settings:
     """The namespaces in which commands may be executed in pods, for hooks, separated by commas (default: none)."""
     exec_account: str = "lowtide-exec"
     """The service account in each of these namespaces that may do so."""
+    argocd: str = "Refuse"
+    """What is done about workloads that Argo CD applies with their count: `Refuse`, `Pause` (their Applications, in
+    ARGOCD_NAMESPACES), or `Ignore`."""
+    argocd_namespaces: tuple[str, ...] = ("argocd",)
+    """The namespaces of Applications, separated by commas; Argo CD's own comes first."""
     workers: int = 4
     """How many objects are worked on at the same time."""
     resync: float = 300.0
@@ -104,6 +109,8 @@ def from_environment(environment: Mapping[str, str], namespace_file: Path = NAME
         allow_streams=reader.one_of("ALLOW_STREAMS", ("false", "true")) == "true",
         exec_namespaces=reader.names("EXEC_NAMESPACES"),
         exec_account=reader.text("EXEC_ACCOUNT") or Settings.exec_account,
+        argocd=reader.one_of("ARGOCD", ("Refuse", "Pause", "Ignore")),
+        argocd_namespaces=reader.in_order("ARGOCD_NAMESPACES") or Settings.argocd_namespaces,
         workers=reader.number("WORKERS", Settings.workers, int, least=1),
         resync=reader.number("RESYNC", Settings.resync, float, least=5),
         inactivity=reader.number("INACTIVITY", Settings.inactivity, float, least=5),
@@ -132,7 +139,11 @@ class _Reader:
 
     def names(self, name: str) -> tuple[str, ...]:
         """Names that are separated by commas, each once."""
-        return tuple(sorted({part.strip() for part in self.text(name).split(",") if part.strip()}))
+        return tuple(sorted(set(self.in_order(name))))
+
+    def in_order(self, name: str) -> tuple[str, ...]:
+        """Names that are separated by commas, as they stand."""
+        return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
 
     def one_of(self, name: str, choices: tuple[str, ...]) -> str:
         """One of `choices`; the first where the variable is not set."""

@@ -10,8 +10,10 @@ import pytest
 
 from tests.chart.conftest import CHART, helm_on
 from tests.cluster.controlplane import ControlPlane, control_plane
+from tests.cluster.definitions import define_applications
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.rivals import application
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.helm]
 
@@ -259,6 +261,25 @@ def test_a_release_pod_lets_a_cron_job_go_on_and_suspends_none(guarded: Kubectl)
     assert "suspends nothing" in patched(guarded, "cronjob going", {"spec": {"suspend": True}})
     assert "nothing of a spec" in patched(guarded, "cronjob stopped", {"spec": {"schedule": "* * * * *"}})
     assert patched(guarded, "cronjob stopped", back) == ""
+
+
+def test_a_release_pod_lets_argo_cd_go_on_and_starts_no_sync(guarded: Kubectl) -> None:
+    define_applications(guarded)
+    skip = "argocd.argoproj.io/skip-reconcile"
+    hold = {**{key: value for key, value in HOLD.items() if key != "replicas"}, "annotations": {skip: None}}
+    app = application("web-app", {"lowtide.dev/hold": json.dumps(hold, sort_keys=True), skip: "true"})
+    app["metadata"] |= {
+        "namespace": "shop",
+        "labels": {"lowtide.dev/held": "0b1c", "lowtide.dev/run-namespace": "shop"},
+    }
+    guarded.apply({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", **app})
+    what = "applications.argoproj.io web-app"
+    back = {"labels": {"lowtide.dev/held": None}, "annotations": {"lowtide.dev/hold": None, skip: None}}
+    assert "nothing of a spec" in patched(guarded, what, {"spec": {"project": "other"}})
+    assert "starts no sync" in patched(guarded, what, {"operation": {"sync": {"revision": "evil"}}})
+    assert "to nothing but what the hold says" in patched(guarded, what, {"metadata": {"annotations": {skip: "false"}}})
+    assert patched(guarded, what, {"metadata": back}) == ""
+    assert "only what Lowtide holds" in patched(guarded, what, {"metadata": {"annotations": {skip: "true"}}})
 
 
 def test_a_release_pod_ends_movers_and_no_other_pod(guarded: Kubectl) -> None:

@@ -15,11 +15,11 @@ from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL
 from tests.chart.conftest import installed_chart
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane, control_plane
-from tests.cluster.definitions import define_scaled_objects
+from tests.cluster.definitions import define_applications, define_scaled_objects
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.movers import Play
 from tests.integration.operator_world.process import Operator, ReleasePod
-from tests.integration.operator_world.rivals import PlayedKeda, scaled_object
+from tests.integration.operator_world.rivals import ARGOCD, PlayedKeda, application, scaled_object, tracking_id
 from tests.integration.operator_world.world import World
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.helm]
@@ -39,8 +39,9 @@ def shop(request: pytest.FixtureRequest, plane: ControlPlane, tmp_path: Path) ->
     everywhere = request.param == "every namespace"
     scope = "clusterWide=true" if everywhere else f"namespaces={{{world.namespace}}}"
     world.set_up()
+    plane.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ARGOCD}})
     try:
-        with installed_chart(plane, scope):
+        with installed_chart(plane, scope, "argocd.mode=Pause"):
             world.kubelet.also.append("lowtide")
             world.operator = Operator(
                 as_account(plane, tmp_path, "lowtide"),
@@ -49,6 +50,7 @@ def shop(request: pytest.FixtureRequest, plane: ControlPlane, tmp_path: Path) ->
                 namespace="lowtide",
                 installation="lowtide/lowtide",
                 release_account="lowtide-release",
+                argocd="Pause",
             )
             world.operator.start()
             yield world
@@ -96,11 +98,14 @@ def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_de
 
 @pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
 def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> None:
-    """The admission policy lets it take away what pauses Flux, too."""
+    """The admission policy lets it take away what pauses Flux, KEDA and Argo CD, too."""
     shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
     flux = {f"kustomize.toolkit.fluxcd.io/{key}": key for key in ("name", "namespace")}
-    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "web", {"metadata": {"labels": flux}})
+    argo = tracking_id("web-app", shop.namespace, "web")
+    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "web", {"metadata": {"labels": flux, "annotations": argo}})
     define_scaled_objects(shop.plane.kubectl)
+    define_applications(shop.plane.kubectl)
+    shop.api.create(kinds.APPLICATION, application("web-app"))
     shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "web-scaler", "web"))
     shop.policy(quiesce={"timeout": "20s", "maxDowntime": "20s"})
     shop.snapshot()
@@ -110,6 +115,8 @@ def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> Non
         await_release(shop, tmp_path)
     scaler = shop.api.get(kinds.SCALED_OBJECT, shop.namespace, "web-scaler") or {}
     assert list(scaler["metadata"]["annotations"]) == ["lowtide.dev/released"]
+    app = shop.api.get(kinds.APPLICATION, ARGOCD, "web-app") or {}
+    assert list(app["metadata"]["annotations"]) == ["lowtide.dev/released"]
     web = shop.api.get(kinds.DEPLOYMENT, shop.namespace, "web") or {}
     assert "kustomize.toolkit.fluxcd.io/reconcile" not in web["metadata"]["annotations"]
 
@@ -130,7 +137,10 @@ def await_release(shop: World, folder: Path) -> None:
         wait_for("nothing is held", lambda: shop.held() == [], within=10, seen=pod.text)
         wait_for(
             "nothing is paused",
-            lambda: not shop.api.list(kinds.SCALED_OBJECT, shop.namespace, HELD_LABEL),
+            lambda: (
+                not shop.api.list(kinds.SCALED_OBJECT, shop.namespace, HELD_LABEL)
+                and not shop.api.list(kinds.APPLICATION, ARGOCD, HELD_LABEL)
+            ),
             within=10,
             seen=pod.text,
         )

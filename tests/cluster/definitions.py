@@ -13,6 +13,12 @@ def define_scaled_objects(kubectl: Kubectl) -> None:
     _define(kubectl, "scaledobjects.keda.sh", str(keda / "config" / "crd" / "bases" / "keda.sh_scaledobjects.yaml"))
 
 
+def define_applications(kubectl: Kubectl) -> None:
+    """Argo CD's Application."""
+    argocd = programs.module_source("argo-cd", "github.com/argoproj/argo-cd/v3")
+    _define(kubectl, "applications.argoproj.io", str(argocd / "manifests" / "crds" / "application-crd.yaml"))
+
+
 def _define(kubectl: Kubectl, name: str, path: str) -> None:
     """Apply one definition, and wait until the API server serves the kind."""
     kubectl("apply", "--server-side", "-f", path)

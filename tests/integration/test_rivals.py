@@ -4,22 +4,35 @@ operator, and put back as they were."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.kinds import Kind
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.definitions import define_scaled_objects
+from tests.cluster.definitions import define_applications, define_scaled_objects
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.movers import Movers, Play
 from tests.integration.operator_world.pens import Pen
-from tests.integration.operator_world.rivals import PlayedKeda, Rival, scaled_object
+from tests.integration.operator_world.process import Operator
+from tests.integration.operator_world.rivals import (
+    ARGOCD,
+    PlayedKeda,
+    Rival,
+    application,
+    played_argocd,
+    scaled_object,
+    tracking_id,
+)
 from tests.integration.operator_world.world import PATIENCE, World, world
 
 pytestmark = pytest.mark.apiserver
+
+PAUSED = "autoscaling.keda.sh/paused"
+SKIP = "argocd.argoproj.io/skip-reconcile"
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,17 @@ HELM = Flux("helm.toolkit.fluxcd.io", "helm-controller", "helm.toolkit.fluxcd.io
 @pytest.fixture(scope="module")
 def shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     define_scaled_objects(control_plane.kubectl)
-    with world(control_plane, tmp_path_factory.mktemp("rivals")) as made:
+    define_applications(control_plane.kubectl)
+    folder = tmp_path_factory.mktemp("rivals")
+    with world(control_plane, folder) as made:
+        made.api.create(kinds.NAMESPACE, {"metadata": {"name": ARGOCD}})
+        made.operator = Operator(
+            control_plane.kubeconfig,
+            folder / "operator.log",
+            made.namespace,
+            argocd="Pause",
+            argocd_namespaces=ARGOCD,
+        )
         made.operator.start()
         yield made
 
@@ -138,24 +161,10 @@ def test_keda_is_paused_for_the_window_although_the_operator_dies_at_each_step(s
     shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "scaled-scaler", "scaled", before))
     pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=3))
 
-    def notes() -> dict[str, str]:
-        found: dict[str, str] = pen.get(kinds.SCALED_OBJECT, "scaled-scaler")["metadata"].get("annotations") or {}
-        return found
-
-    def is_(paused: str, count: int) -> bool:
-        seen = (notes().get("autoscaling.keda.sh/paused"), pen.replicas(kinds.DEPLOYMENT))
-        return seen == (paused, count)
-
     with PlayedKeda(shop.api, shop.namespace, "scaled", 2) as keda:
         keda.deaf = True
         pen.snapshot()
-        for step, paused, count in (
-            ("it is paused", "true", 2),
-            ("its workload is stopped", "true", 0),
-            ("the count is back", "true", 2),
-            ("it goes on", "false", 2),
-        ):
-            wait_for(step, lambda p=paused, c=count: is_(p, c), within=PATIENCE, every=0.01, seen=pen.seen)  # type: ignore[misc]
+        for step in steps_of(pen, lambda: notes_of(pen, kinds.SCALED_OBJECT).get(PAUSED), "false"):
             shop.operator.kill()
             if step == "it is paused":
                 keda.deaf = False
@@ -169,7 +178,69 @@ def test_keda_is_paused_for_the_window_although_the_operator_dies_at_each_step(s
     pen.await_running(kinds.DEPLOYMENT, "scaled", 2)
     for kind, name in ((kinds.DEPLOYMENT, "scaled"), (kinds.SCALED_OBJECT, "scaled-scaler")):
         pen.assert_unmarked(kind, name)
-    assert notes() == before
+    assert notes_of(pen, kinds.SCALED_OBJECT) == before
+
+
+def steps_of(pen: Pen, switch: Callable[[], str | None], off: str | None) -> Iterator[str]:
+    """The steps of a run with something that is paused for it, each as it is reached."""
+    for step, expected in (
+        ("it is paused", ("true", 2)),
+        ("its workload is stopped", ("true", 0)),
+        ("the count is back", ("true", 2)),
+        ("it goes on", (off, 2)),
+    ):
+        wait_for(
+            step,
+            lambda expected=expected: (switch(), pen.replicas(kinds.DEPLOYMENT)) == expected,  # type: ignore[misc]
+            within=PATIENCE,
+            every=0.01,
+            seen=pen.seen,
+        )
+        yield step
+
+
+def notes_of(pen: Pen, kind: Kind) -> dict[str, str]:
+    """The annotations of what keeps the pen's Deployment."""
+    namespace = ARGOCD if kind == kinds.APPLICATION else pen.world.namespace
+    body = pen.world.api.get(kind, namespace, f"{pen.name}-scaler") or {}
+    found: dict[str, str] = body["metadata"].get("annotations") or {}
+    return found
+
+
+@pytest.mark.zoo("argocd")
+def test_argo_cd_is_paused_for_the_window_although_the_operator_dies_at_each_step(shop: World) -> None:
+    pen = Pen.build(shop, "synced")
+    pen.add(kinds.DEPLOYMENT, replicas=2)
+    tracked = {"metadata": {"annotations": tracking_id("synced-scaler", shop.namespace, "synced")}}
+    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "synced", tracked)
+    shop.api.create(kinds.APPLICATION, application("synced-scaler", {"note": "x"}))
+    pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=3))
+    with played_argocd(shop.api, shop.namespace, "synced", "synced-scaler", 2) as argocd:
+        pen.snapshot()
+        for _ in steps_of(pen, lambda: notes_of(pen, kinds.APPLICATION).get(SKIP), None):
+            shop.operator.kill()
+            shop.operator.start()
+        status = pen.await_ready()
+        assert argocd.applied == 0, "it put the count back, although it was paused"
+    (entry, _) = status["quiesce"]["workloads"]
+    assert (entry["kind"], entry["namespace"], entry["state"]) == ("Application", ARGOCD, "Released")
+    pen.await_running(kinds.DEPLOYMENT, "synced", 2)
+    pen.assert_unmarked(kinds.DEPLOYMENT, "synced")
+    wait_for("it carries no sign of ours", lambda: notes_of(pen, kinds.APPLICATION) == {"note": "x"}, within=10)
+    body = shop.api.get(kinds.APPLICATION, ARGOCD, "synced-scaler") or {}
+    assert "labels" not in body["metadata"]
+
+
+@pytest.mark.zoo("argocd-elsewhere")
+def test_an_application_that_may_not_be_paused_makes_the_run_refused_before_anything_is_stopped(shop: World) -> None:
+    pen = Pen.build(shop, "elsewhere")
+    pen.add(kinds.DEPLOYMENT, replicas=2)
+    tracked = {"metadata": {"annotations": tracking_id("team_app", shop.namespace, "elsewhere")}}
+    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "elsewhere", tracked)
+    generation = pen.get(kinds.DEPLOYMENT)["metadata"]["generation"]
+    pen.snapshot()
+    assert "Application team/app, and Lowtide may not pause" in pen.await_failed("ArgoCDNotAllowed")
+    pen.assert_untouched(kinds.DEPLOYMENT, "elsewhere", generation, 2)
 
 
 def test_a_keda_that_somebody_lets_go_on_in_the_window_spoils_the_run_and_is_named(shop: World) -> None:

@@ -143,6 +143,8 @@ class Others:
     def _keep_counts(self) -> None:
         """KEDA: starts what is at 0, unless its own annotations say otherwise. While `keeper_sleeps`, nothing."""
         for keeper in list(self.keepers.values()) if not self.keeper_sleeps else ():
+            if keeper.kind != "ScaledObject":
+                continue
             notes = keeper.meta.annotations
             count = notes.get(KEDA_PAUSED_REPLICAS)
             paused = count is not None or notes.get(KEDA_PAUSED) == "true"

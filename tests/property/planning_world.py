@@ -20,6 +20,7 @@ from lowtide_operator.api import (
     SnapshotStatus,
 )
 from lowtide_operator.planning import actions as act
+from lowtide_operator.planning.allowed import ArgoMode
 from lowtide_operator.planning.armed import plan_armed
 from lowtide_operator.planning.naming import (
     COPY_LABEL,
@@ -86,6 +87,7 @@ class Cluster(Others):
         self.workloads: dict[Uid, Workload] = {}
         self.keepers: dict[Uid, Keeper] = {}
         self.keeper_sleeps = False
+        self.argocd = ArgoMode.REFUSE
         self.pods: dict[Uid, Pod] = {}
         self.claims: dict[str, Claim] = {}
         self.volumes: dict[str, Volume] = {}
@@ -215,6 +217,7 @@ class Cluster(Others):
             pods=tuple(self.pods.values()),
             workloads=tuple(self.workloads.values()),
             keepers=tuple(self.keepers.values()),
+            argocd=self.argocd,
             claims=tuple(self.claims.values()),
             volumes=tuple(self.volumes.values()),
             attachments=tuple(sorted(self.attachments, key=lambda a: (a.volume, a.node))),

@@ -100,6 +100,8 @@ class LedgerEntry(Model):
     """Its API version, such as apps/v1."""
     kind: str
     """Its kind."""
+    namespace: str | None = None
+    """Its namespace, where that is not the run's own."""
     name: str
     """Its name."""
     uid: str

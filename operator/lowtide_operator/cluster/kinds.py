@@ -66,6 +66,7 @@ VOLUME_SNAPSHOT_CLASS = Kind(
     "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
 )
 SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
+APPLICATION = Kind("argoproj.io", "v1alpha1", "applications", "Application")
 GROUP_SNAPSHOT = Kind("groupsnapshot.storage.k8s.io", "v1", "volumegroupsnapshots", "VolumeGroupSnapshot")
 GROUP_SNAPSHOT_CLASS = Kind(
     "groupsnapshot.storage.k8s.io", "v1", "volumegroupsnapshotclasses", "VolumeGroupSnapshotClass", namespaced=False
@@ -75,6 +76,7 @@ KINDS: tuple[Kind, ...] = (
     BACKUP_POLICY, SNAPSHOT, RESTORE, NAMESPACE, NODE, POD, CLAIM, VOLUME, EVENT, REPLICATION_CONTROLLER, DEPLOYMENT,
     STATEFUL_SET, REPLICA_SET, DAEMON_SET, JOB, CRON_JOB, LEASE, CSI_DRIVER, VOLUME_ATTACHMENT,
     STORAGE_CLASS, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CLASS, GROUP_SNAPSHOT, GROUP_SNAPSHOT_CLASS, SCALED_OBJECT,
+    APPLICATION,
 )  # fmt: skip
 """Every kind that the operator knows by name."""
 

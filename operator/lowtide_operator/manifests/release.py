@@ -30,12 +30,14 @@ class ReleasePods:
     """What is the same for all release pods of an installation.
 
     `namespace` is the operator's, `account` the service account. `scheduling` are fields of the pod's spec as the
-    operator's own pod has them: nodeSelector, tolerations, affinity, priorityClassName.
+    operator's own pod has them: nodeSelector, tolerations, affinity, priorityClassName. `argocd` are the
+    namespaces whose Applications may be paused.
     """
 
     namespace: str
     account: str
     scheduling: Mapping[str, Any] = field(default_factory=dict)
+    argocd: tuple[str, ...] = ()
 
 
 def release_job(job: ReleaseJob, installation: Installation, pods: ReleasePods) -> dict[str, Any]:
@@ -108,6 +110,7 @@ def _pod(job: ReleaseJob, installation: Installation, pods: ReleasePods) -> dict
                     f"--uid={job.run.uid}",
                     f"--until={format_time(job.deadline)}",
                     f"--armed-file={ARMED_FILE}",
+                    *([f"--argocd={','.join(pods.argocd)}"] if pods.argocd else []),
                 ],
                 "startupProbe": {**armed, "periodSeconds": 1, "failureThreshold": 600},
                 "readinessProbe": {**armed, "periodSeconds": 10, "failureThreshold": 2},

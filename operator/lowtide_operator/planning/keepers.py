@@ -33,13 +33,28 @@ def _is_marked(keeper: Keeper) -> bool:
     return HELD_LABEL in keeper.meta.labels or RELEASED_ANNOTATION in keeper.meta.annotations
 
 
-def refusals_of(keepers: Iterable[Keeper]) -> tuple[Refusal, ...]:
+def refusals_of(keepers: tuple[Keeper, ...]) -> tuple[Refusal, ...]:
     """Why keepers can't be paused."""
-    return tuple(refusal for keeper in keepers if (refusal := keeper_refusal(keeper)) is not None)
+    found = [refusal for keeper in keepers if (refusal := keeper_refusal(keeper)) is not None]
+    names: set[tuple[str, str]] = set()
+    for keeper in keepers:
+        if (keeper.kind, keeper.meta.name) in names:
+            text = f"Two {keeper.kind}s are called {keeper.meta.name}, and a ledger can't tell them apart: rename one."
+            found.append(Refusal("SameName", text))
+        names.add((keeper.kind, keeper.meta.name))
+    return tuple(found)
 
 
 def keeper_refusal(keeper: Keeper) -> Refusal | None:
     """Why this keeper can't be paused, if so."""
+    owner = next((owner for owner in keeper.meta.owners if owner.kind == "ApplicationSet"), None)
+    if owner is not None:
+        return Refusal(
+            "ApplicationManaged",
+            f"Application {keeper.meta.name} would put the count back, and ApplicationSet {owner.name}, which makes "
+            f"it, takes away the annotation that pauses it: let the Application's ignoreDifferences cover "
+            f"/spec/replicas (CronJobs: /spec/suspend), with the sync option RespectIgnoreDifferences=true.",
+        )
     odd = unreadable(switches_of(keeper))
     if not odd:
         return None
@@ -50,11 +65,12 @@ def keeper_refusal(keeper: Keeper) -> Refusal | None:
     )
 
 
-def keeper_entry(keeper: Keeper) -> LedgerEntry:
-    """The ledger's entry for it."""
+def keeper_entry(keeper: Keeper, namespace: str) -> LedgerEntry:
+    """The ledger's entry for it, of a run in `namespace`."""
     return LedgerEntry(
         api_version=keeper.api_version,
         kind=keeper.kind,
+        namespace=None if keeper.meta.namespace == namespace else keeper.meta.namespace,
         name=keeper.meta.name,
         uid=keeper.meta.uid,
         order=ORDER,

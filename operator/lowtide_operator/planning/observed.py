@@ -14,6 +14,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NewType
 
+from lowtide_operator.planning.allowed import ArgoMode
+
 if TYPE_CHECKING:
     from lowtide_operator.api import (
         BackupPolicySpec,
@@ -219,15 +221,14 @@ class Workload:
     started: datetime | None = None
     writer: str = ""
     selector: str = ""
+    applied_count: bool = False
+    """Whether Argo CD applies spec.replicas or spec.suspend, as far as the workload itself tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """An object by which another tool keeps workloads at a count: a ScaledObject of KEDA.
-
-    `targets` are kind and name of those workloads, in its namespace. `paused` is whether its status says that the tool
-    leaves them alone.
-    """
+    """A ScaledObject of KEDA, or an Application of Argo CD. `targets`: kind and name of the workloads whose count it
+    puts back. `paused`: it says that it is (KEDA), or is idle (Argo CD)."""
 
     api_version: str
     kind: str
@@ -312,8 +313,8 @@ class MoverJobSeen:
 class World:
     """What is in the namespace of a run, read live. Shared by the planners of Snapshot and Restore.
 
-    keepers: every ScaledObject of the namespace; none where the API server does not have that kind. claims: every PVC.
-    volumes, attachments: those of bound claims. nodes: those named by pods.
+    keepers: every ScaledObject of the namespace; with argocd PAUSE also the Applications of its workloads and of the
+    run's ledger. claims: every PVC. volumes, attachments: those of bound claims. nodes: those named by pods.
     snapshots, restores: every object of these kinds in the namespace (the run itself too). jobs: those of ours for
     this run. release_jobs, release_pods: those of this run's release pod, in the operator's namespace (by the label
     naming.RELEASE_OF_LABEL = the run's uid).
@@ -338,6 +339,8 @@ class World:
     pods: tuple[Pod, ...] = ()
     workloads: tuple[Workload, ...] = ()
     keepers: tuple[Keeper, ...] = ()
+    argocd: ArgoMode = ArgoMode.REFUSE
+    argocd_namespaces: tuple[str, ...] = ("argocd",)
     claims: tuple[Claim, ...] = ()
     volumes: tuple[Volume, ...] = ()
     attachments: tuple[Attachment, ...] = ()

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from lowtide_operator.api.conditions import Truth, is_true
 from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, QuiesceLedger
 from lowtide_operator.planning.actions import PatchWorkload
+from lowtide_operator.planning.argocd import argocd_refusals
 from lowtide_operator.planning.arming import arm, keep_armed
 from lowtide_operator.planning.gone import came_back, in_the_way
 from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold
@@ -29,7 +30,13 @@ from lowtide_operator.planning.keepers import (
     refusals_of,
     still_awake,
 )
-from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, TAKEN_OVER_ANNOTATION
+from lowtide_operator.planning.naming import (
+    HELD_LABEL,
+    HOLD_ANNOTATION,
+    RELEASED_ANNOTATION,
+    RUN_NAMESPACE_LABEL,
+    TAKEN_OVER_ANNOTATION,
+)
 from lowtide_operator.planning.observed import Keeper, Uid, Workload
 from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops_something
 from lowtide_operator.planning.run import Run, S
@@ -118,7 +125,7 @@ def _intend(
     users = find_users(claims, settings.workloads, run.world)
     workloads = [workload for _, workload in users.workloads]
     keepers = keepers_of(workloads, run.world)
-    refusals: tuple[Refusal, ...] = users.refusals + refusals_of(keepers)
+    refusals: tuple[Refusal, ...] = users.refusals + argocd_refusals(workloads, run.world) + refusals_of(keepers)
     if refusals:
         run.update(quiesce=None)
         run.condition("Quiesced", Truth.FALSE, refusals[0].reason, refusals[0].message)
@@ -193,7 +200,7 @@ def _wait(run: Run[S], reason: str, message: str) -> None:
 
 
 def _ledger(run: Run[S], settings: Quiesce, users: Users, keepers: tuple[Keeper, ...]) -> QuiesceLedger:
-    entries = [keeper_entry(keeper) for keeper in keepers]
+    entries = [keeper_entry(keeper, run.meta.namespace) for keeper in keepers]
     for order, workload in users.workloads:
         replicas, suspend = _count(workload)
         entry = LedgerEntry(
@@ -346,13 +353,18 @@ def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
         PatchWorkload(
             holdable_ref(found),
             found.meta.resource_version,
-            labels={HELD_LABEL: run.meta.uid},
+            labels={HELD_LABEL: run.meta.uid, **_elsewhere(run, found)},
             annotations={HOLD_ANNOTATION: hold.text(), **switched_on(entry.switches)},
             replicas=None if entry.replicas is None else 0,
             suspend=None if entry.suspend is None else True,
         )
     )
     run.look_again(1)
+
+
+def _elsewhere(run: Run[S], found: Holdable) -> dict[str, str]:
+    """How an object outside the run's namespace is found again."""
+    return {} if found.meta.namespace == run.meta.namespace else {RUN_NAMESPACE_LABEL: run.meta.namespace}
 
 
 def _count(workload: Workload) -> tuple[int | None, bool | None]:

@@ -17,7 +17,13 @@ from lowtide_operator.planning.actions import PatchWorkload, Purpose
 from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold, read_note
 from lowtide_operator.planning.jobs import end_jobs
 from lowtide_operator.planning.keepers import ORDER as KEEPERS
-from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION, released_mark
+from lowtide_operator.planning.naming import (
+    HELD_LABEL,
+    HOLD_ANNOTATION,
+    RELEASED_ANNOTATION,
+    RUN_NAMESPACE_LABEL,
+    released_mark,
+)
 from lowtide_operator.planning.observed import Workload
 from lowtide_operator.planning.quiesce import find_held
 from lowtide_operator.planning.run import Run, S
@@ -125,6 +131,7 @@ def mark_removal(found: Holdable) -> PatchWorkload:
     return PatchWorkload(
         holdable_ref(found),
         found.meta.resource_version,
+        labels={RUN_NAMESPACE_LABEL: None} if RUN_NAMESPACE_LABEL in found.meta.labels else {},
         annotations={
             RELEASED_ANNOTATION: None,
             **({HOLD_ANNOTATION: None} if copied else {}),
@@ -138,10 +145,11 @@ def release_patch(found: Holdable, hold: Hold, *, mark: bool) -> PatchWorkload:
     """The patch that ends `hold`: the count goes back only where the workload is still down, and each switch only
     where it still is as we left it."""
     down = is_down(found)
+    elsewhere = RUN_NAMESPACE_LABEL in found.meta.labels
     return PatchWorkload(
         holdable_ref(found),
         found.meta.resource_version,
-        labels={HELD_LABEL: None},
+        labels={HELD_LABEL: None, **({} if mark or not elsewhere else {RUN_NAMESPACE_LABEL: None})},
         annotations={
             HOLD_ANNOTATION: None,
             RELEASED_ANNOTATION: released_mark(hold.run, hold.attempt) if mark else None,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lowtide_operator.planning.argocd import TRACKING
 from lowtide_operator.planning.observed import Workload
 from lowtide_operator.planning.switches import FLUX_KUSTOMIZATION, FLUX_RELEASE
-
-ARGO_TRACKING = "argocd.argoproj.io/tracking-id"
 
 NAMELESS = "unknown"
 """What the API server writes down for a client that gives no name."""
@@ -35,7 +34,7 @@ def _advice(workload: Workload) -> str:
         name = _named("HelmRelease", labels, FLUX_RELEASE)
         return f"Flux, {name}: let its drift detection ignore /spec/replicas"
     if writer.startswith("argocd"):
-        application = annotations.get(ARGO_TRACKING, "").partition(":")[0]
+        application = annotations.get(TRACKING, "").partition(":")[0]
         called = f"Application {application}" if application else "an Application"
         return f"Argo CD, {called}: let its ignoreDifferences cover /spec/replicas, with RespectIgnoreDifferences=true"
     if writer.startswith("keda"):

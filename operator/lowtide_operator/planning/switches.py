@@ -8,6 +8,7 @@ only where it still is as we left it. Whoever has it on already is left alone.
     Flux, HelmRelease     fluxcd.io, Helm releases, drift detection: the same, for drift detection alone
     KEDA                  keda.sh, pausing autoscaling: `paused: "true"` on the ScaledObject keeps the present count.
                           `paused-replicas` is stronger, and scales to its own count: one that is there goes meanwhile
+    Argo CD               argo-cd.readthedocs.io, skip application reconcile: `"true"` on the Application
 """
 
 from __future__ import annotations
@@ -25,9 +26,16 @@ FLUX_RECONCILE = f"{FLUX_KUSTOMIZATION}/reconcile"
 FLUX_DRIFT = f"{FLUX_RELEASE}/driftDetection"
 KEDA_PAUSED = "autoscaling.keda.sh/paused"
 KEDA_PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
+ARGO_SKIP = "argocd.argoproj.io/skip-reconcile"
 
 ON: Mapping[str, str | None] = MappingProxyType(
-    {FLUX_RECONCILE: "disabled", FLUX_DRIFT: "disabled", KEDA_PAUSED: "true", KEDA_PAUSED_REPLICAS: None}
+    {
+        FLUX_RECONCILE: "disabled",
+        FLUX_DRIFT: "disabled",
+        KEDA_PAUSED: "true",
+        KEDA_PAUSED_REPLICAS: None,
+        ARGO_SKIP: "true",
+    }
 )
 """By the switch's annotation: its value while the run has it on, None where it is not there then."""
 
@@ -54,6 +62,9 @@ def switches_of(found: Workload | Keeper) -> tuple[Switch, ...]:
     if isinstance(found, Workload):
         return workload_switches(found.meta)
     notes = found.meta.annotations
+    if found.kind == "Application":
+        argo = Switch(annotation=ARGO_SKIP, value=notes.get(ARGO_SKIP))
+        return () if argo.value == ON[ARGO_SKIP] else (*workload_switches(found.meta), argo)
     on = () if notes.get(KEDA_PAUSED) == ON[KEDA_PAUSED] else (KEDA_PAUSED,)
     count = (KEDA_PAUSED_REPLICAS,) if KEDA_PAUSED_REPLICAS in notes else ()
     keda = tuple(Switch(annotation=name, value=notes.get(name)) for name in (*on, *count))

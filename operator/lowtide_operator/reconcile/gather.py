@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import ClusterError, NotServed
+from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
@@ -33,7 +33,9 @@ from lowtide_operator.planning.observed import (
 )
 from lowtide_operator.planning.observed_copies import VolumeSnapshot
 from lowtide_operator.reconcile import parse
+from lowtide_operator.reconcile.keepers import NO_ARGO, Argo, keepers_of, paused_keepers
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
+from lowtide_operator.reconcile.served import is_marked, label, list_if_served
 
 T = TypeVar("T")
 
@@ -75,11 +77,13 @@ class Gatherer:
         cluster: Cluster,
         cluster_uid: str,
         own_namespace: str,
+        argocd: Argo = NO_ARGO,
         *,
         streams_allowed: bool = False,
         exec_namespaces: Collection[str] = (),
     ) -> None:
         self._cluster = cluster
+        self.argocd = argocd
         self._cluster_uid = cluster_uid
         self._own_namespace = own_namespace
         self._streams_allowed = streams_allowed
@@ -104,14 +108,15 @@ class Gatherer:
                 observed = ObservedPolicy(own, self._snapshots(bodies))
             case Subject.SNAPSHOT:
                 run = parse.snapshot(body, strict=True)
-                world = await self._world(key.namespace, run.meta.uid)
+                world = await self._world(key.namespace, run)
                 observed = ObservedSnapshot(run, await self._with_copies(world, run))
             case _:
                 back = parse.restore(body, strict=True)
-                observed = ObservedRestore(back, await self._world(key.namespace, back.meta.uid))
+                observed = ObservedRestore(back, await self._world(key.namespace, back))
         return Gathered(observed, body, self._cluster.now())
 
-    async def _world(self, namespace: str, run: str) -> World:
+    async def _world(self, namespace: str, owner: SnapshotObject | RestoreObject) -> World:
+        run = owner.meta.uid
         of_run = f"{naming.RELEASE_OF_LABEL}={run}"
         place, lists, release_jobs, release_pods = await asyncio.gather(
             self._cluster.get(kinds.NAMESPACE, None, namespace),
@@ -120,7 +125,7 @@ class Gatherer:
             self._cluster.list(kinds.POD, self._own_namespace, labels=of_run),
         )
         pods, claims = lists[kinds.POD], lists[kinds.CLAIM]
-        jobs = [body for body in lists[kinds.JOB] if _label(body, naming.RUN_LABEL) == run]
+        jobs = [body for body in lists[kinds.JOB] if label(body, naming.RUN_LABEL) == run]
         bound = [body["spec"]["volumeName"] for body in claims if (body.get("spec") or {}).get("volumeName")]
         seen = tuple(parse.pod(body) for body in pods)
         mounting = {pod.node for pod in seen if pod.claims}
@@ -129,7 +134,8 @@ class Gatherer:
             self._each(kinds.NODE, mounting - {""}),
             self._progress(namespace, [pod for pod in seen if pod.meta.labels.get(naming.RUN_LABEL) == run]),
         )
-        scaled = await list_if_served(self._cluster, kinds.SCALED_OBJECT, namespace)
+        workloads = tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind])
+        keepers = await keepers_of(self._cluster, self.argocd, workloads, owner)
         drivers = await self._each(kinds.CSI_DRIVER, {_driver(body) for body in volumes} - {""})
         by_name = {body["metadata"]["name"]: body for body in drivers}
         parsed_volumes = tuple(parse.volume(body, by_name.get(_driver(body))) for body in volumes)
@@ -145,8 +151,10 @@ class Gatherer:
             streams_allowed=self._streams_allowed,
             exec_allowed=namespace in self._exec_namespaces,
             pods=tuple(replace(pod, progress=progress.get(pod.meta.name)) for pod in seen),
-            workloads=tuple(parse.workload(body) for kind in TEMPLATED for body in lists[kind]),
-            keepers=tuple(parse.scaled_object(body) for body in scaled or ()),
+            workloads=workloads,
+            keepers=keepers,
+            argocd=self.argocd.mode,
+            argocd_namespaces=self.argocd.namespaces,
             claims=tuple(parse.claim(body) for body in claims),
             volumes=parsed_volumes,
             attachments=tuple(
@@ -209,7 +217,7 @@ class Gatherer:
     async def _orphans(self, namespace: str) -> Gathered:
         # Keepers, then workloads, then runs: a run is older than its holds and its marks, and a keeper's is the last
         # that ends.
-        scaled = await list_if_served(self._cluster, kinds.SCALED_OBJECT, namespace)
+        keepers = await paused_keepers(self._cluster, self.argocd, namespace)
         lists = await self._lists(namespace, *HOLDABLE)
         marked = await self._cluster.list(kinds.CLAIM, namespace, labels=naming.GROUP_SNAPSHOT_LABEL)
         lists |= await self._lists(namespace, kinds.POD, kinds.CLAIM, kinds.SNAPSHOT, kinds.RESTORE)
@@ -218,7 +226,7 @@ class Gatherer:
         observed = ObservedOrphans(
             namespace=namespace,
             workloads=tuple(parse.workload(body) for kind in HOLDABLE for body in lists[kind] if is_marked(body)),
-            keepers=tuple(parse.scaled_object(body) for body in scaled or () if is_marked(body)),
+            keepers=keepers,
             pods=tuple(parse.pod(body) for body in lists[kinds.POD]),
             claims=tuple(parse.claim(body) for body in lists[kinds.CLAIM]),
             snapshots=self._snapshots(lists[kinds.SNAPSHOT]),
@@ -286,16 +294,6 @@ class Gatherer:
         self._parsed = {uid: entry for uid, entry in self._parsed.items() if uid in uids}
 
 
-async def list_if_served(
-    cluster: Cluster, kind: Kind, namespace: str | None, labels: str = ""
-) -> list[Manifest] | None:
-    """The objects, or None where the API server does not have that kind. Raises ClusterError."""
-    try:
-        return await cluster.list(kind, namespace, labels=labels)
-    except NotServed:
-        return None
-
-
 def _capture_of(world: World, run: SnapshotObject) -> Capture | None:
     """What the run goes by, or will once it is resolved."""
     if run.status.resolved is not None:
@@ -307,17 +305,6 @@ def _capture_of(world: World, run: SnapshotObject) -> Capture | None:
 
 def _is_member(snapshot: VolumeSnapshot, group: str) -> bool:
     return any(owner.kind == kinds.GROUP_SNAPSHOT.kind and owner.name == group for owner in snapshot.meta.owners)
-
-
-def is_marked(body: Manifest) -> bool:
-    """Whether an object carries a hold of ours, or the mark of a release."""
-    return _label(body, naming.HELD_LABEL) is not None or naming.RELEASED_ANNOTATION in (
-        body["metadata"].get("annotations") or {}
-    )
-
-
-def _label(body: Manifest, name: str) -> str | None:
-    return (body["metadata"].get("labels") or {}).get(name)
 
 
 def _driver(body: Manifest) -> str:

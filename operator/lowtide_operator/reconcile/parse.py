@@ -23,7 +23,6 @@ from lowtide_operator.planning.observed import (
     Claim,
     Container,
     Identity,
-    Keeper,
     Meta,
     MoverJobSeen,
     MoverProgress,
@@ -39,6 +38,7 @@ from lowtide_operator.planning.observed import (
 )
 from lowtide_operator.planning.observed_copies import GroupSnapshot, SnapshotClass, StorageClass, VolumeSnapshot
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 HOSTNAME = "kubernetes.io/hostname"
 LAST_WORDS = 200
 
@@ -132,23 +132,26 @@ def workload(body: Manifest) -> Workload:
         update_waits=kind == "StatefulSet" and _update_waits(spec, status),
         identity=_identity(template),
         tolerations=tuple(template.get("tolerations") or ()),
-        finished=kind == "Job" and any(_is_true(status, name) for name in ("Complete", "Failed")),
+        finished=kind == "Job" and any(is_true(status, name) for name in ("Complete", "Failed")),
         started=_time(status.get("startTime")),
         writer=_writer(body, "f:suspend" if kind in ("Job", "CronJob") else "f:replicas"),
         selector=selector_text(spec.get("selector") or {}) if counted and kind != "ReplicationController" else "",
+        applied_count=_applied_count(body, "suspend" if kind in ("Job", "CronJob") else "replicas"),
     )
 
 
-def scaled_object(body: Manifest) -> Keeper:
-    """A ScaledObject of KEDA, which takes a target without a kind for a Deployment."""
-    target = (body.get("spec") or {}).get("scaleTargetRef") or {}
-    return Keeper(
-        api_version=body["apiVersion"],
-        kind=body["kind"],
-        meta=meta(body),
-        targets=frozenset({(target.get("kind") or "Deployment", target.get("name", ""))}),
-        paused=_is_true(body.get("status") or {}, "Paused"),
+def _applied_count(body: Manifest, field: str) -> bool:
+    """Whether Argo CD applied the field: by the note of a client-side apply, else by its field manager."""
+    try:
+        applied = json.loads((body["metadata"].get("annotations") or {})[LAST_APPLIED])
+    except (KeyError, ValueError):
+        applied = {}
+    managers = (
+        entry.get("manager", "")
+        for entry in body["metadata"].get("managedFields") or ()
+        if f"f:{field}" in (entry.get("fieldsV1") or {}).get("f:spec", {})
     )
+    return field in (applied.get("spec") or {}) or any(manager.startswith("argocd") for manager in managers)
 
 
 def _writer(body: Manifest, field: str) -> str:
@@ -265,7 +268,7 @@ def attachment(body: Manifest) -> Attachment:
 
 def node(body: Manifest) -> Node:
     """A Node."""
-    return Node(name=body["metadata"]["name"], ready=_is_true(body.get("status") or {}, "Ready"))
+    return Node(name=body["metadata"]["name"], ready=is_true(body.get("status") or {}, "Ready"))
 
 
 def mover_job(body: Manifest) -> MoverJobSeen:
@@ -357,7 +360,7 @@ def _time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
 
 
-def _is_true(status: Mapping[str, Any], kind: str) -> bool:
+def is_true(status: Mapping[str, Any], kind: str) -> bool:
     return any(c["type"] == kind and c["status"] == "True" for c in status.get("conditions") or ())
 
 

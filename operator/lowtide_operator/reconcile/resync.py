@@ -12,11 +12,13 @@ from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
+from lowtide_operator.planning.allowed import ArgoMode
 from lowtide_operator.reconcile.driver import Driver
-from lowtide_operator.reconcile.gather import HOLDABLE, Gatherer, list_if_served
+from lowtide_operator.reconcile.gather import HOLDABLE, Gatherer
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
 from lowtide_operator.reconcile.leases import NamespaceLeases
 from lowtide_operator.reconcile.queue import WorkQueue
+from lowtide_operator.reconcile.served import label, list_if_served
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Resync:
         held += await self._if_served(kinds.SCALED_OBJECT, naming.HELD_LABEL)
         copies = await self._copies()
         bodies = [body for found in ours.values() for body in found]
-        namespaces = {_namespace(body) for body in (*bodies, *held, *copies)}
+        namespaces = {_namespace(body) for body in (*bodies, *held, *copies)} | await self._of_applications()
         for namespace in sorted(namespaces):
             self._queue.add(Key(Subject.ORPHANS, namespace))
         for subject, found in ours.items():
@@ -52,6 +54,15 @@ class Resync:
                     self._queue.add(key)
         self._gatherer.forget_except({body["metadata"]["uid"] for body in bodies})
         return namespaces
+
+    async def _of_applications(self) -> set[str]:
+        """The namespaces that are served and whose runs hold an Application elsewhere, or have just let it go."""
+        argocd = self._gatherer.argocd
+        found: set[str | None] = set()
+        for place in argocd.namespaces if argocd.mode is ArgoMode.PAUSE else ():
+            bodies = await list_if_served(self._cluster, kinds.APPLICATION, place, naming.RUN_NAMESPACE_LABEL)
+            found |= {label(body, naming.RUN_NAMESPACE_LABEL) for body in bodies or ()}
+        return {name for name in found if name and (name in self._scopes or None in self._scopes)}
 
     async def _copies(self) -> list[Manifest]:
         """Every copy, and every claim that is marked for a VolumeGroupSnapshot: what its run left may stand in a

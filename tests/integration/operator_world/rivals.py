@@ -104,3 +104,37 @@ class PlayedKeda(Rival):
             status = {"status": {"conditions": said}}
             self._api.patch(kinds.SCALED_OBJECT, self._space, self._scaled, status, "status")
         return paused
+
+
+ARGOCD = "argocd"
+"""The namespace of Applications."""
+
+
+def tracking_id(application: str, namespace: str, name: str) -> dict[str, str]:
+    """What Argo CD notes at a Deployment of that Application."""
+    return {"argocd.argoproj.io/tracking-id": f"{application}:apps/Deployment:{namespace}/{name}"}
+
+
+def application(name: str, annotations: dict[str, str] | None = None) -> Object:
+    """An Application of Argo CD that heals itself."""
+    source = {"repoURL": "https://example.org/shop.git", "path": "."}
+    return {
+        "metadata": {"name": name, "namespace": ARGOCD, "annotations": annotations or {}},
+        "spec": {
+            "project": "default",
+            "source": source,
+            "destination": {"server": "https://kubernetes.default.svc"},
+            "syncPolicy": {"automated": {"selfHeal": True}},
+        },
+    }
+
+
+def played_argocd(api: Api, namespace: str, name: str, application: str, replicas: int) -> Rival:
+    """Argo CD, for one Application and its Deployment `name`."""
+
+    def skips(workload: Object) -> bool:
+        body = api.get(kinds.APPLICATION, ARGOCD, application)
+        notes = (body or {"metadata": {}})["metadata"].get("annotations") or {}
+        return bool(notes.get("argocd.argoproj.io/skip-reconcile") == "true")
+
+    return Rival(api, kinds.DEPLOYMENT, namespace, name, replicas, manager="argocd-controller", is_paused=skips)

@@ -276,6 +276,7 @@ _LEDGER = QuiesceLedger(
         LedgerEntry(
             api_version="apps/v1",
             kind="StatefulSet",
+            namespace="elsewhere",
             name="db",
             uid="5d3f",
             order=1,

@@ -10,9 +10,11 @@ import pytest
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.memory import MemoryCluster
-from lowtide_operator.planning.naming import COPY_LABEL, HELD_LABEL
+from lowtide_operator.planning.allowed import ArgoMode
+from lowtide_operator.planning.naming import COPY_LABEL, HELD_LABEL, RUN_NAMESPACE_LABEL
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
+from lowtide_operator.reconcile.keepers import Argo
 from lowtide_operator.reconcile.keys import Key
 from lowtide_operator.reconcile.queue import WorkQueue
 from lowtide_operator.reconcile.resync import Resync
@@ -39,3 +41,13 @@ def test_what_is_left_in_a_namespace_is_found(kind: Kind, label: str, found: set
     nobody = cast(Driver, None)
     assert asyncio.run(Resync(cluster, served, queue, nobody, gatherer).once()) == found
     assert len(queue) == len(found)
+
+
+@pytest.mark.parametrize(("served", "found"), [((), {"left"}), (("left", "shop"), {"left"}), (("shop",), set())])
+def test_a_namespace_whose_run_left_an_application_paused_is_found(served: tuple[str, ...], found: set[str]) -> None:
+    """Only one that this installation serves: another one may pause Applications beside it."""
+    cluster = MemoryCluster()
+    labels = {RUN_NAMESPACE_LABEL: "left"}
+    cluster.put(kinds.APPLICATION, {"metadata": {"name": "one", "namespace": "argocd", "labels": labels}})
+    gatherer = Gatherer(cluster, "cluster", "lowtide", Argo(ArgoMode.PAUSE))
+    assert asyncio.run(Resync(cluster, served, WorkQueue(), cast(Driver, None), gatherer).once()) == found
