@@ -12,7 +12,7 @@ import pytest
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL
-from tests.chart.conftest import installed_chart
+from tests.chart.conftest import CHART, helm_on, installed_chart
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane, control_plane
 from tests.cluster.definitions import define_applications, define_scaled_objects
@@ -94,6 +94,27 @@ def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_de
     refused = kubectl.run("label", "persistentvolumeclaim", "web-data", "lowtide.dev/copy=true", *own)
     assert "lowtide.dev/copy" in refused.stderr
     assert refused.returncode != 0
+
+
+@pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
+def test_only_the_account_of_hooks_may_execute_commands_and_only_where_it_is_said(shop: World) -> None:
+    kubectl, space = shop.plane.kubectl, shop.namespace
+    flags = ("--set", f"namespaces={{{space}}}", "--set", f"exec.namespaces={{{space}}}")
+    helm_on(shop.plane, "upgrade", "lowtide", str(CHART), *flags)
+
+    def may(account: str, verb: str, what: str, where: str) -> bool:
+        asked = ("auth", "can-i", verb, what, "-n", where, "--as", f"system:serviceaccount:{account}")
+        return kubectl.run(*asked).stdout.strip() == "yes"
+
+    hooks = f"{space}:lowtide-exec"
+    for verb, what in (("get", "pods/exec"), ("create", "pods/exec"), ("list", "pods")):
+        assert may(hooks, verb, what, space)
+        assert not may(hooks, verb, what, "default")
+    for verb, what in (("get", "secrets"), ("create", "pods"), ("delete", "pods"), ("get", "pods/log")):
+        assert not may(hooks, verb, what, space)
+    for account in ("lowtide:lowtide", "lowtide:lowtide-release"):
+        for verb in ("get", "create"):
+            assert not may(account, verb, "pods/exec", space)
 
 
 @pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
