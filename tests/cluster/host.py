@@ -22,6 +22,7 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "buildah": "buildah",
     "gcc": "gcc",
+    "fusermount3": "fuse3",
 }
 """The Debian package that each program comes from."""
 

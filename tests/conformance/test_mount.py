@@ -17,6 +17,7 @@ from lowtide_engine import mount as mounting
 from lowtide_engine.cli.root import root_command
 from lowtide_engine.mount import Browser, shelves
 from lowtide_engine.repository import IndexedRepository, Instant, Snapshot
+from tests.cluster import host
 from tests.cluster.waiting import wait_for
 from tests.conformance.actors import PASSWORD, Lowtide, Restic
 from tests.conformance.quick import make_repository
@@ -34,6 +35,10 @@ def fuse() -> None:
         pytest.skip("mfusepy is not installed: requirements/dev.txt has it")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse is not there, or not ours to use")
+    try:
+        host.prepare("fusermount3")
+    except host.HostError as error:
+        pytest.skip(f"no libfuse: {error}")
 
 
 @contextmanager
