@@ -93,6 +93,10 @@ def rewrite_each(
         if forget:
             editor.forget(old)
         yield old, None
+    if not dry_run:
+        # A lost tree that is replaced by itself, as an empty folder's is, changes no snapshot, and has to be stored.
+        packs.finish()
+        indexes.flush()
 
 
 def rewritten(old: Snapshot, new: Snapshot, *, forget: bool, mark: str, lost: bool = False) -> Snapshot:

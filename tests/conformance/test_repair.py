@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -225,7 +226,10 @@ def test_snapshots_without_what_is_lost_are_those_of_restic(
 
 
 def spoil_trees(repository: Path, trees: list[str], roots: set[str]) -> None:
-    """Take one tree that is no root out of the repository: its pack is written anew without it."""
+    """Take one tree that is no root out of the repository: its pack is written anew without it.
+
+    The longest one: a lost tree of an empty folder is mended by the same tree, and no snapshot changes.
+    """
     with exclusive(storage_at(repository)) as locked:
         index = locked.load_index().index
         for pack in trees:
@@ -233,10 +237,29 @@ def spoil_trees(repository: Path, trees: list[str], roots: set[str]) -> None:
             if not entries:
                 continue
             path = repository / "data" / pack[:2] / pack
-            spoil(path, entries[0].offset + 20)
+            spoil(path, max(entries, key=lambda entry: entry.length).offset + 20)
             break
     with exclusive(storage_at(repository)) as locked:
         repair_packs(locked, [pack], repository.parent, Watching(), FOREVER)
+
+
+def test_a_lost_tree_of_an_empty_folder_is_stored_again_although_no_snapshot_changes(
+    repository: Path, restic: Restic, lowtide: Lowtide
+) -> None:
+    empty = hashlib.sha256(b'{"nodes":[]}\n').hexdigest()
+    with exclusive(storage_at(repository)) as locked:
+        index = locked.load_index().index
+        pack, lost = next((p, e) for p in index.packs() for e in index.pack_entries(p) if e.blob == empty)
+    spoil(repository / "data" / pack[:2] / pack, lost.offset + 20)
+    with exclusive(storage_at(repository)) as locked:
+        repair_packs(locked, [pack], repository.parent, Watching(), FOREVER)
+    restic.run("check", "--no-cache", code=1)
+    before = restic.list_ids("snapshots")
+
+    lowtide.run("repair", "snapshots", "--forget")
+
+    assert restic.list_ids("snapshots") == before
+    restic.run("check", "--no-cache", "--read-data")
 
 
 def test_a_snapshot_of_which_nothing_can_be_read_stays_unless_it_is_to_be_forgotten(
