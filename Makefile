@@ -15,7 +15,7 @@ SAY := printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
 help:
-	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: about 30 minutes, then about 4)'
+	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: 30 to 40 minutes, then about 4)'
 	@echo 'make test    all tests, on the same Kubernetes (first time: about 60 minutes, then about 30)'
 	@echo 'make unit    the tests that need neither Kubernetes nor a foreign program (about 2 minutes)'
 	@echo 'make check   formatting, lint, types, layers, generated files (about 1 minute)'

@@ -103,7 +103,9 @@ def test_only_the_account_of_hooks_may_execute_commands_and_only_where_it_is_sai
     helm_on(shop.plane, "upgrade", "lowtide", str(CHART), *flags)
 
     def may(account: str, verb: str, what: str, where: str) -> bool:
-        asked = ("auth", "can-i", verb, what, "-n", where, "--as", f"system:serviceaccount:{account}")
+        resource, _, subresource = what.partition("/")
+        asked = ["auth", "can-i", verb, resource, "-n", where, "--as", f"system:serviceaccount:{account}"]
+        asked += ["--subresource", subresource] if subresource else []
         return kubectl.run(*asked).stdout.strip() == "yes"
 
     hooks = f"{space}:lowtide-exec"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ class Indexed:
     """A repository whose data packs fail in one way."""
 
     lock = None
+    repository = SimpleNamespace(storage=SimpleNamespace(connections=5))
 
     def __init__(self, made: Made, error: EngineError) -> None:
         self.made, self.error, self.asked = made, error, 0
