@@ -129,11 +129,17 @@ class Patterns:
 
 @final
 class PackReady:
-    """A finished pack. `data` is a buffer that the kernel takes back when the last reference to it goes."""
+    """A finished pack. `data` is a buffer that the kernel takes back when the last reference to it goes, or by `release`."""
 
     pack: str
     kind: BlobKind
     data: Buffer
+
+    def release(self) -> bool:
+        """The bytes are needed no longer: the kernel may use as much memory again, even where somebody still holds `data`.
+
+        False where there are views of it, so that the memory itself goes with the last of them.
+        """
 
 @final
 class IndexReady:

@@ -12,6 +12,7 @@ threads, and keeps the promise that nothing is named before it is stored (design
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -146,6 +147,9 @@ class Transfer:
 
     def _upload(self, backup: Backup, event: PackReady) -> None:
         self._indexed.save_pack(event.pack, event.data, event.kind)
+        if not event.release():
+            # An attempt that failed left its traceback, and in it what it was sending, in a cycle.
+            gc.collect()
         with self._guard:
             self._unnamed.add(event.pack)
         backup.pack_stored(event.pack)

@@ -23,6 +23,9 @@ class Pack:
     kind: str = "data"
     data: bytes = b"sealed"
 
+    def release(self) -> bool:
+        return True
+
 
 @dataclass
 class Index:

@@ -277,6 +277,37 @@ def test_the_kernel_waits_while_all_buffers_are_out(repository: PlainRepository,
     assert isinstance(run.next(60), kernel.PackReady)
 
 
+def test_the_kernel_does_not_wait_for_released_packs_that_somebody_holds(
+    repository: PlainRepository, source: Path
+) -> None:
+    """A failed attempt to store leaves its traceback, and in it the pack, until the garbage collector comes."""
+    many_packs(source)
+    held: list[object] = []
+    views: list[memoryview] = []
+
+    def hold(event: object) -> None:
+        if isinstance(event, kernel.PackReady):
+            held.append(event)
+            views.append(memoryview(event.data))
+
+    run = backup(repository, b"source", pack_size=PACK, compression="off")
+    ended = Ended()
+    while not isinstance(event := run.next(10), kernel.Finished):
+        assert event is not None, "the kernel waits for what was released"
+        hold(event)
+        answer(run, repository, event, ended)
+        if isinstance(event, kernel.PackReady):
+            assert not event.release()
+    assert len(held) > 4
+    for pack, view in zip(held, views, strict=True):
+        assert isinstance(pack, kernel.PackReady)
+        assert bytes(view) == repository.pack(pack.pack).read_bytes()
+        view.release()
+        assert pack.release()
+        with pytest.raises(BufferError, match="released"):
+            memoryview(pack.data)
+
+
 def test_a_dry_run_stores_nothing_and_counts(repository: PlainRepository, source: Path) -> None:
     (source / "a").write_bytes(noise(3 << 20))
     (source / "b").write_bytes(noise(3 << 20))

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyBufferError, PyValueError};
@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::bytes::Bytes;
 use crate::id::Id;
-use crate::run::{Core, Event, Pooled};
+use crate::run::{Core, Event, Pooled, lock};
 
 /// One running job of the kernel. `next` gives the events; whoever drives it answers each.
 #[pyclass(subclass, frozen, module = "lowtide_engine._kernel")]
@@ -69,7 +69,7 @@ impl Run {
 fn give(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
     Ok(match event {
         Event::PackReady { pack, kind, data } => {
-            let data = Py::new(py, PackBuffer(data))?;
+            let data = Py::new(py, PackBuffer::new(data))?;
             Py::new(py, PackReady { pack: pack.to_string(), kind: kind.as_str(), data })?.into_any()
         }
         Event::IndexReady { ticket, packs, json } => {
@@ -98,42 +98,85 @@ fn give(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
     })
 }
 
-/// The bytes of a pack, read-only, by the buffer protocol. The kernel takes the memory back when the last reference goes.
+/// The bytes of a pack, read-only, by the buffer protocol. The kernel takes the memory back when the last reference goes, or when it is
+/// released.
 #[pyclass(frozen, module = "lowtide_engine._kernel")]
-pub struct PackBuffer(Pooled);
+pub struct PackBuffer(Mutex<Lent>);
+
+struct Lent {
+    bytes: Option<Pooled>,
+    views: usize,
+}
+
+impl PackBuffer {
+    fn new(bytes: Pooled) -> Self {
+        Self(Mutex::new(Lent { bytes: Some(bytes), views: 0 }))
+    }
+
+    /// Give the memory back, at once or, where there are views of it, when the last one goes; whether it was at once. The kernel does
+    /// not wait for it any more.
+    fn release(&self) -> bool {
+        let mut lent = lock(&self.0);
+        if lent.views == 0 {
+            lent.bytes = None;
+        } else if let Some(bytes) = &mut lent.bytes {
+            bytes.give_up();
+        }
+        lent.bytes.is_none()
+    }
+}
 
 #[pymethods]
 impl PackBuffer {
     fn __len__(&self) -> usize {
-        self.0.len()
+        lock(&self.0).bytes.as_ref().map_or(0, |bytes| bytes.len())
     }
 
     /// # Safety
     /// `view` is a Py_buffer that the interpreter passes to be filled.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let bytes: &[u8] = &slf.get().0;
+        let mut lent = lock(&slf.get().0);
+        let Some(bytes) = &lent.bytes else { return Err(PyBufferError::new_err("the pack was released")) };
         let length = bytes.len().try_into().map_err(|_| PyBufferError::new_err("the pack is too long"))?;
         let start = bytes.as_ptr().cast_mut().cast::<c_void>();
-        // SAFETY: `start` and `length` are one allocation that lives as long as `slf`, to which the view gets a reference; the class
-        // is frozen and nothing writes to the bytes; the view is marked as read-only, and a request to write raises BufferError.
+        // SAFETY: `start` and `length` are one allocation that is neither moved nor freed while `views` counts this view, which also
+        // gets a reference to `slf`; nothing writes to the bytes; the view is marked as read-only, and a request to write raises
+        // BufferError.
         let done = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) };
-        if done == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        if done != 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        lent.views += 1;
+        Ok(())
     }
 
     /// # Safety
     /// `view` is one that `__getbuffer__` filled.
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        lock(&self.0).views -= 1;
         // SAFETY: the view is valid until this returns; nothing was allocated for it.
         unsafe { (*view).internal = ptr::null_mut() };
     }
 }
 
-/// A finished pack. `data` is a buffer that the kernel takes back when the last reference to it goes.
-#[pyclass(frozen, get_all, module = "lowtide_engine._kernel")]
+/// A finished pack. `data` is a buffer that the kernel takes back when the last reference to it goes, or by `release`.
+#[pyclass(frozen, module = "lowtide_engine._kernel")]
 pub struct PackReady {
+    #[pyo3(get)]
     pack: String,
+    #[pyo3(get)]
     kind: &'static str,
+    #[pyo3(get)]
     data: Py<PackBuffer>,
+}
+
+#[pymethods]
+impl PackReady {
+    /// The bytes are needed no longer: the kernel may use as much memory again, even where somebody still holds `data`. False where
+    /// there are views of it, so that the memory itself goes with the last of them.
+    fn release(&self) -> bool {
+        self.data.get().release()
+    }
 }
 
 /// Plaintext JSON of an index file, and the packs that it names, which are all stored. Answer with `index_stored(ticket)`.

@@ -1,4 +1,4 @@
-//! A fixed number of buffers that are lent out and come back when they are dropped, wherever that is.
+//! A fixed number of buffers that are lent out and come back when they are dropped, wherever that is, or are given up.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -88,6 +88,13 @@ impl Pooled {
     pub fn unpooled(capacity: usize) -> Self {
         Self { bytes: Vec::with_capacity(capacity), home: None }
     }
+
+    /// The pool may make another in its place: nobody knows when this one is dropped. Its memory goes then.
+    pub fn give_up(&mut self) {
+        let Some(home) = self.home.take() else { return };
+        lock(&home.state).unmade += 1;
+        home.freed.notify_one();
+    }
 }
 
 impl Deref for Pooled {
@@ -146,6 +153,22 @@ mod tests {
         drop(one);
         assert_eq!(lock(&pool.state).free[0].capacity(), 60);
         assert_eq!(pool.try_take().unwrap().unwrap().capacity(), 100);
+    }
+
+    #[test]
+    fn one_that_is_given_up_is_replaced_and_does_not_come_back() {
+        let pool = Arc::new(Pool::new(1, 10, 10));
+        let mut one = pool.take().unwrap();
+        one.extend_from_slice(b"abc");
+        one.give_up();
+        one.give_up();
+        let other = pool.take().unwrap();
+        assert!(pool.try_take().unwrap().is_none());
+        assert_eq!(**one, b"abc"[..]);
+        drop(one);
+        assert!(pool.try_take().unwrap().is_none());
+        drop(other);
+        assert!(pool.try_take().unwrap().is_some());
     }
 
     #[test]
