@@ -5,6 +5,8 @@
 //! bytes of a chunk are never looked at.
 
 #[cfg(target_arch = "x86_64")]
+mod planes;
+#[cfg(target_arch = "x86_64")]
 mod shuffled;
 #[cfg(target_arch = "x86_64")]
 mod sliced;

@@ -6,8 +6,8 @@
 use std::arch::x86_64::*;
 
 use super::WINDOW;
+use super::planes::{self, Maps};
 use super::tables::Tables;
-use crate::polynomial::{DEGREE, modulo};
 
 /// For each half of a byte, the lower one first, what its 16 values add to one plane.
 type Halves = [[u8; 16]; 2];
@@ -40,33 +40,20 @@ type Column = [__m256i; 2];
 impl Shuffled {
     /// None where the processor lacks the instructions.
     pub fn new(polynomial: u64) -> Option<Self> {
-        let shifted = |d: u64| d << 3;
-        let reduce = |t: u64| shifted(modulo(t << DEGREE, polynomial));
-        let out = |b: u64| shifted((0..WINDOW).fold(b, |h, _| modulo(h << 8, polynomial)));
+        let maps = Maps::new(polynomial);
         is_x86_feature_detected!("avx2").then(|| Self {
-            reduce: std::array::from_fn(|k| halves(reduce, k)),
-            out: std::array::from_fn(|k| halves(out, k)),
-            new: std::array::from_fn(|k| halves(shifted, k)),
+            reduce: std::array::from_fn(|k| halves(|t| maps.reduce(t), k)),
+            out: std::array::from_fn(|k| halves(|b| maps.out(b), k)),
+            new: std::array::from_fn(|k| halves(|b| maps.fresh(b), k)),
         })
     }
 
-    /// The first n in from..=to such that a cut is allowed after `data[..n]`; `from` is greater than `WINDOW`. As an error the place
-    /// from which on nothing was looked at: at most 1 KiB before `to`. `tables` are those of the same polynomial.
+    /// As `planes::first` has it: nothing was looked at from at most 1 KiB before `to` on. `tables` are those of the same polynomial.
     pub fn first(&self, tables: &Tables, data: &[u8], from: usize, to: usize) -> Result<usize, usize> {
-        let mut before = from - 1;
-        while before < to {
-            let lane = LANE.min((to - before) / LANES / BLOCK * BLOCK);
-            if lane == 0 {
-                break;
-            }
-            let stretch = &data[before - WINDOW..before + LANES * lane];
+        planes::first(data, (from, to), (LANES, BLOCK, LANE), |stretch, lane| {
             // SAFETY: `new` gives this object only where the processor has the instructions, and the stretch has its length.
-            if let Some(found) = unsafe { self.stretch(tables, stretch, lane) } {
-                return Ok(before + found);
-            }
-            before += LANES * lane;
-        }
-        Err(before + 1)
+            unsafe { self.stretch(tables, stretch, lane) }
+        })
     }
 
     /// Looks at the positions after each byte of `stretch` but for its first 64; gives the first one, counted from there.

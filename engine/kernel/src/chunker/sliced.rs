@@ -6,9 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::polynomial::{DEGREE, modulo};
-
 use super::WINDOW;
+use super::planes::{self, Maps};
 
 /// The matrices, one per plane, in the order that the affine instruction wants.
 #[derive(Clone)]
@@ -42,33 +41,20 @@ impl Sliced {
         let able = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("gfni");
-        let shifted = |d: u64| d << 3;
-        let reduce = |t: u64| shifted(modulo(t << DEGREE, polynomial));
-        let out = |b: u64| shifted((0..WINDOW).fold(b, |h, _| modulo(h << 8, polynomial)));
+        let maps = Maps::new(polynomial);
         able.then(|| Self {
-            reduce: std::array::from_fn(|k| matrix(reduce, k)),
-            out: std::array::from_fn(|k| matrix(out, k)),
-            new: std::array::from_fn(|k| matrix(shifted, k)),
+            reduce: std::array::from_fn(|k| matrix(|t| maps.reduce(t), k)),
+            out: std::array::from_fn(|k| matrix(|b| maps.out(b), k)),
+            new: std::array::from_fn(|k| matrix(|b| maps.fresh(b), k)),
         })
     }
 
-    /// The first n in from..=to such that a cut is allowed after `data[..n]`; `from` is greater than `WINDOW`. As an error the place
-    /// from which on nothing was looked at: at most 4 KiB before `to`.
+    /// As `planes::first` has it: nothing was looked at from at most 4 KiB before `to` on.
     pub fn first(&self, data: &[u8], from: usize, to: usize) -> Result<usize, usize> {
-        let mut before = from - 1;
-        while before < to {
-            let lane = LANE.min((to - before) / LANES / BLOCK * BLOCK);
-            if lane == 0 {
-                break;
-            }
-            let stretch = &data[before - WINDOW..before + LANES * lane];
+        planes::first(data, (from, to), (LANES, BLOCK, LANE), |stretch, lane| {
             // SAFETY: `new` gives this object only where the processor has the instructions, and the stretch has its length.
-            if let Some(found) = unsafe { self.stretch(stretch, lane) } {
-                return Ok(before + found);
-            }
-            before += LANES * lane;
-        }
-        Err(before + 1)
+            unsafe { self.stretch(stretch, lane) }
+        })
     }
 
     /// Looks at the positions after each byte of `stretch` but for its first 64; gives the first one, counted from there.
