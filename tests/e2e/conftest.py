@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: a real cluster, and a namespace for each test."""
+"""Fixtures of the end-to-end tests: a real cluster with Lowtide and an S3 server, and a namespace for each test."""
 
 from __future__ import annotations
 
@@ -10,12 +10,28 @@ import pytest
 from tests.cluster import Cluster
 from tests.cluster import cluster as running_cluster
 from tests.cluster.waiting import wait_for
+from tests.demo.install import install
+from tests.s3 import S3Server, s3_server
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """A healthy cluster with today's images in it. It stays up after the tests, so that the next run starts at once."""
     return running_cluster()
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Cluster:
+    """Lowtide on the cluster, for all namespaces. A module whose tests need other values of the chart has its own."""
+    install(cluster)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def s3(cluster: Cluster) -> Iterator[S3Server]:
+    """An S3 server that pods reach."""
+    with s3_server(address=cluster.address) as server:
+        yield server
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import pytest
 from tests import programs
 from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import wait_for
-from tests.demo.install import install
 from tests.demo.one_volume import CLAIM, DEVICE, OneVolume, ready
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.oracle, pytest.mark.s3]
 
@@ -26,20 +25,6 @@ FILL = (
     f"dd if=/dev/urandom of={DEVICE} bs=512 count=1 seek={SIZE // 512 - 1} conv=fsync,notrunc"
 )
 SUM = f"sha256sum < {DEVICE}"
-
-
-@pytest.fixture(scope="module")
-def installed(cluster: Cluster) -> Cluster:
-    """Lowtide on the cluster, for all namespaces."""
-    install(cluster)
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def s3(cluster: Cluster) -> Iterator[S3Server]:
-    """An S3 server that pods reach."""
-    with s3_server(address=cluster.address) as server:
-        yield server
 
 
 @pytest.fixture

@@ -10,18 +10,11 @@ from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import wait_for
 from tests.demo.install import install, repository_secret
 from tests.demo.shop import Shop
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 
 SECRET = "shop-repository"
-
-
-@pytest.fixture
-def s3(cluster: Cluster) -> Iterator[S3Server]:
-    """An S3 server that pods reach."""
-    with s3_server(address=cluster.address) as server:
-        yield server
 
 
 @pytest.fixture

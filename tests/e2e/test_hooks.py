@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,12 @@ from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import wait_for
 from tests.demo.install import install
 from tests.demo.one_volume import CLAIM, SECRET, STARTS, OneVolume
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.oracle, pytest.mark.s3]
 
 PASSWORD = "a password for the tests"
 WEB = {"workload": {"kind": "Deployment", "name": "web"}}
-
-
-@pytest.fixture
-def s3(cluster: Cluster) -> Iterator[S3Server]:
-    """An S3 server that pods reach."""
-    with s3_server(address=cluster.address) as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from tests import programs
 from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import wait_for
-from tests.demo.install import install, repository_secret
+from tests.demo.install import repository_secret
 from tests.demo.shop import Shop, manifest
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.oracle, pytest.mark.s3]
 
@@ -26,20 +25,6 @@ FILES = (
     "cd /srv/web && (find . -mindepth 1 -printf '%y %m %U:%G %s %T@ %p -> %l\\n' | sort"
     " && find . -type f -exec sha256sum {} + | sort) | cat -v"
 )
-
-
-@pytest.fixture(scope="module")
-def installed(cluster: Cluster) -> Cluster:
-    """Lowtide on the cluster, for all namespaces."""
-    install(cluster)
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def s3(cluster: Cluster) -> Iterator[S3Server]:
-    """An S3 server that pods reach."""
-    with s3_server(address=cluster.address) as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -15,7 +14,7 @@ from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import wait_for
 from tests.demo.install import install, repository_secret
 from tests.demo.shop import Shop
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.oracle, pytest.mark.s3]
 
@@ -29,13 +28,6 @@ def installed(cluster: Cluster) -> Cluster:
     """Lowtide on the cluster, for all namespaces, which may run the images of streams."""
     install(cluster, values={"streams.allow": "true"})
     return cluster
-
-
-@pytest.fixture(scope="module")
-def s3(cluster: Cluster) -> Iterator[S3Server]:
-    """An S3 server that pods reach."""
-    with s3_server(address=cluster.address) as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.cluster.controlplane import ControlPlane
 from tests.cluster.storage import define_snapshots, remove_snapshots
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Object
+from tests.integration.operator_world.kills import killed_at_every_change
 from tests.integration.operator_world.world import PATIENCE, World, claim, world
 
 pytestmark = pytest.mark.apiserver
@@ -87,21 +87,12 @@ def test_an_operator_killed_at_every_step_leaves_nothing_down_and_no_copy(shop: 
     """SIGKILL whenever the world changed: each new status, hold, mark, copy or Job ends the process that made it."""
     policy(shop, method)
     shop.snapshot()
-    kills, seen = 0, ""
-    deadline = time.monotonic() + 400
-    while not shop.status(kinds.SNAPSHOT, "first").get("endTime"):
-        assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
-        shop.operator.start(ready=False)
-        before = seen
-        seen = wait_for(
-            "the operator changes something",
-            lambda was=before: now if (now := fingerprint(shop)) != was else None,  # type: ignore[misc]
-            within=60,
-            every=0.01,
-            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
-        )
-        shop.operator.kill()
-        kills += 1
+    kills = killed_at_every_change(
+        shop,
+        fingerprint,
+        over=lambda: shop.status(kinds.SNAPSHOT, "first").get("endTime"),
+        within=400,
+    )
     assert kills >= 10
     assert shop.condition(kinds.SNAPSHOT, "first")["status"] == "True"
     shop.operator.start()

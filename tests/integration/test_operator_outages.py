@@ -12,6 +12,7 @@ from lowtide_operator.cluster import kinds
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.kills import killed_at_every_change
 from tests.integration.operator_world.process import Operator
 from tests.integration.operator_world.proxy import Proxy
 from tests.integration.operator_world.world import PATIENCE, World, world
@@ -29,21 +30,12 @@ def test_an_operator_killed_at_every_step_of_a_run_goes_on_where_it_was(shop: Wo
     """SIGKILL whenever the world changed: each new status, hold or Job ends the process that made it."""
     shop.policy()
     shop.snapshot()
-    kills, seen = 0, ""
-    deadline = time.monotonic() + 240
-    while not shop.status(kinds.SNAPSHOT, "first").get("endTime"):
-        assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
-        shop.operator.start(ready=False)
-        before = seen
-        seen = wait_for(
-            "the operator changes something",
-            lambda was=before: now if (now := fingerprint(shop)) != was else None,  # type: ignore[misc]
-            within=60,
-            every=0.01,
-            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
-        )
-        shop.operator.kill()
-        kills += 1
+    kills = killed_at_every_change(
+        shop,
+        fingerprint,
+        over=lambda: shop.status(kinds.SNAPSHOT, "first").get("endTime"),
+        within=240,
+    )
     assert kills >= 8
     assert shop.condition(kinds.SNAPSHOT, "first")["status"] == "True"
     shop.operator.start()

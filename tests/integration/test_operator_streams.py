@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.kills import killed_at_every_change
 from tests.integration.operator_world.movers import Play, failure, options_of
 from tests.integration.operator_world.process import Operator
 from tests.integration.operator_world.world import World, world
@@ -62,21 +61,12 @@ def test_an_operator_killed_at_every_step_stores_a_stream_once_and_before_anythi
     shop.movers.script = script
     shop.policy(streams=[STREAM], volumes={"claims": ["web-data"]})
     shop.snapshot()
-    kills, seen = 0, ""
-    deadline = time.monotonic() + 240
-    while not (shop.status(kinds.SNAPSHOT, "first").keys() & {"quiesce", "endTime"}):
-        assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
-        shop.operator.start(ready=False)
-        before = seen
-        seen = wait_for(
-            "the operator changes something",
-            lambda was=before: now if (now := fingerprint(shop)) != was else None,  # type: ignore[misc]
-            within=60,
-            every=0.01,
-            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
-        )
-        shop.operator.kill()
-        kills += 1
+    kills = killed_at_every_change(
+        shop,
+        fingerprint,
+        over=lambda: shop.status(kinds.SNAPSHOT, "first").keys() & {"quiesce", "endTime"},
+        within=240,
+    )
     assert kills >= 3
     shop.operator.start()
     status = shop.await_ready(kinds.SNAPSHOT, "first")

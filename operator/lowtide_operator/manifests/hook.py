@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from lowtide_engine.contract import RESULT_FILE_VARIABLE
+from lowtide_operator.manifests import security
 from lowtide_operator.manifests.command import container_arguments
-from lowtide_operator.manifests.job import RESULT_FILE, SCRATCH_PATH, Installation
-from lowtide_operator.manifests.security import OWN_ID
+from lowtide_operator.manifests.job import RESULT_FILE, SCRATCH_PATH, Installation, run_once
 from lowtide_operator.planning.actions import HookJob
 
 CONTAINER = "hook"
@@ -22,43 +22,7 @@ LIMITS = {"memory": "256Mi"}
 
 def hook_job(job: HookJob, installation: Installation, account: str) -> dict[str, Any]:
     """The Job for `job`, ready to be created. `account` is the service account, in the namespace of the run."""
-    labels = {"app.kubernetes.io/name": "lowtide", "app.kubernetes.io/component": CONTAINER, **job.labels}
-    owner = job.owner
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": job.name,
-            "namespace": job.namespace,
-            "labels": labels,
-            "ownerReferences": [
-                {
-                    "apiVersion": owner.api_version,
-                    "kind": owner.kind,
-                    "name": owner.name,
-                    "uid": owner.uid,
-                    "controller": True,
-                }
-            ],
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
-            "podReplacementPolicy": "Failed",
-            "activeDeadlineSeconds": job.active_deadline,
-            "template": {
-                "metadata": {
-                    "labels": labels,
-                    "annotations": {
-                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-                        "karpenter.sh/do-not-disrupt": "true",
-                    },
-                },
-                "spec": _pod(job, installation, account),
-            },
-        },
-    }
+    return run_once(job, CONTAINER, _pod(job, installation, account))
 
 
 def _pod(job: HookJob, installation: Installation, account: str) -> dict[str, Any]:
@@ -68,18 +32,11 @@ def _pod(job: HookJob, installation: Installation, account: str) -> dict[str, An
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": OWN_ID,
-            "runAsGroup": OWN_ID,
-            "fsGroup": OWN_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security.own_pod_context(),
         "containers": [
             {
                 "name": CONTAINER,
-                "image": installation.image,
-                **({"imagePullPolicy": installation.pull_policy} if installation.pull_policy else {}),
+                **installation.image_fields(),
                 "command": ["lowtide-hook"],
                 "args": container_arguments(_arguments(job)),
                 "env": [
@@ -88,11 +45,7 @@ def _pod(job: HookJob, installation: Installation, account: str) -> dict[str, An
                     {"name": "HOME", "value": SCRATCH_PATH},
                 ],
                 "resources": {"requests": REQUESTS, "limits": LIMITS},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": security.confined(),
                 "terminationMessagePath": RESULT_FILE,
                 "terminationMessagePolicy": "File",
                 "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_PATH}],

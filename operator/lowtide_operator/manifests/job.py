@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from lowtide_engine.contract import RESULT_FILE_VARIABLE
@@ -16,7 +17,7 @@ from lowtide_operator.api.repository import CaBundle, Repository
 from lowtide_operator.manifests import command, security
 from lowtide_operator.manifests.stream import handover_mount, stream_volumes, writer_container
 from lowtide_operator.planning import naming
-from lowtide_operator.planning.actions import MoverJob, Placement
+from lowtide_operator.planning.actions import HookJob, MoverJob, Placement
 
 CONTAINER = "mover"
 RESULT_FILE = "/dev/termination-log"
@@ -32,11 +33,11 @@ GRACE_SECONDS = 60
 SCRATCH_LIMIT = "256Mi"
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 
-_POD_ANNOTATIONS = {
+LEFT_ALONE = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     "karpenter.sh/do-not-disrupt": "true",
 }
-"""Node autoscalers leave the mover alone: a run that is broken off costs downtime."""
+"""Annotations by which node autoscalers leave a pod of ours alone: a run that is broken off costs downtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,36 @@ class Installation:
     cluster_uid: str
     pull_policy: str = ""
 
+    def image_fields(self) -> dict[str, str]:
+        """The fields of a container that say which image it runs."""
+        return {"image": self.image, **({"imagePullPolicy": self.pull_policy} if self.pull_policy else {})}
+
 
 def mover_job(job: MoverJob, installation: Installation) -> dict[str, Any]:
     """The Job for `job`, ready to be created."""
     annotations = {naming.CLAIM_ANNOTATION: job.claim} if job.claim else {}
+    return run_once(job, CONTAINER, _pod(job, installation), annotations=annotations, pod_labels=job.mover.labels)
+
+
+def run_once(
+    job: MoverJob | HookJob,
+    component: str,
+    pod: dict[str, Any],
+    *,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+    pod_labels: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """A Job of the run that runs `pod` once. `annotations` are those of the Job and its pod, `pod_labels` further ones
+    of the pod."""
+    labels = {"app.kubernetes.io/name": "lowtide", "app.kubernetes.io/component": component, **job.labels}
     spec: dict[str, Any] = {
         "backoffLimit": 0,
         "completions": 1,
         "parallelism": 1,
         "podReplacementPolicy": "Failed",
         "template": {
-            "metadata": {
-                "labels": {**job.mover.labels, **_labels(job)},
-                "annotations": {**annotations, **_POD_ANNOTATIONS},
-            },
-            "spec": _pod(job, installation),
+            "metadata": {"labels": {**pod_labels, **labels}, "annotations": {**annotations, **LEFT_ALONE}},
+            "spec": pod,
         },
     }
     if job.active_deadline is not None:
@@ -73,8 +89,8 @@ def mover_job(job: MoverJob, installation: Installation) -> dict[str, Any]:
         "metadata": {
             "name": job.name,
             "namespace": job.namespace,
-            "labels": _labels(job),
-            **({"annotations": annotations} if annotations else {}),
+            "labels": labels,
+            **({"annotations": dict(annotations)} if annotations else {}),
             "ownerReferences": [
                 {
                     "apiVersion": owner.api_version,
@@ -89,10 +105,6 @@ def mover_job(job: MoverJob, installation: Installation) -> dict[str, Any]:
     }
 
 
-def _labels(job: MoverJob) -> dict[str, str]:
-    return {"app.kubernetes.io/name": "lowtide", "app.kubernetes.io/component": CONTAINER, **job.labels}
-
-
 def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
     volumes, mounts = _volumes(job)
     pod: dict[str, Any] = {
@@ -104,8 +116,7 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
         "containers": [
             {
                 "name": CONTAINER,
-                "image": installation.image,
-                **({"imagePullPolicy": installation.pull_policy} if installation.pull_policy else {}),
+                **installation.image_fields(),
                 "command": [command.PROGRAM],
                 "args": command.container_arguments(command.arguments(job)),
                 "envFrom": [{"secretRef": {"name": job.repository.secret_name}}],

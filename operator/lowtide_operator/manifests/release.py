@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lowtide_operator.api.values import format_time
-from lowtide_operator.manifests.job import SCRATCH_PATH, Installation
-from lowtide_operator.manifests.security import OWN_ID
+from lowtide_operator.manifests import security
+from lowtide_operator.manifests.job import LEFT_ALONE, SCRATCH_PATH, Installation
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import ReleaseJob
 
@@ -66,11 +66,7 @@ def release_job(job: ReleaseJob, installation: Installation, pods: ReleasePods) 
             "template": {
                 "metadata": {
                     "labels": labels,
-                    "annotations": {
-                        **annotations,
-                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-                        "karpenter.sh/do-not-disrupt": "true",
-                    },
+                    "annotations": {**annotations, **LEFT_ALONE},
                 },
                 "spec": _pod(job, installation, pods),
             },
@@ -90,18 +86,11 @@ def _pod(job: ReleaseJob, installation: Installation, pods: ReleasePods) -> dict
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": OWN_ID,
-            "runAsGroup": OWN_ID,
-            "fsGroup": OWN_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security.own_pod_context(),
         "containers": [
             {
                 "name": "release",
-                "image": installation.image,
-                **({"imagePullPolicy": installation.pull_policy} if installation.pull_policy else {}),
+                **installation.image_fields(),
                 "command": ["lowtide-release"],
                 "args": [
                     f"--kind={job.run.kind}",
@@ -115,11 +104,7 @@ def _pod(job: ReleaseJob, installation: Installation, pods: ReleasePods) -> dict
                 "startupProbe": {**armed, "periodSeconds": 1, "failureThreshold": 600},
                 "readinessProbe": {**armed, "periodSeconds": 10, "failureThreshold": 2},
                 "resources": {"requests": REQUESTS, "limits": LIMITS},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": security.confined(),
                 "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_PATH}],
             }
         ],

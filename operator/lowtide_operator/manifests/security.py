@@ -73,10 +73,27 @@ def pod_context(job: MoverJob) -> dict[str, Any]:
 
 def container_context(job: MoverJob) -> dict[str, Any]:
     """The container's securityContext."""
-    capabilities: dict[str, Any] = {"drop": ["ALL"]}
-    if elevated(job):
-        capabilities["add"] = list(CAPABILITIES[job.purpose])
-    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": capabilities}
+    return confined(*(CAPABILITIES[job.purpose] if elevated(job) else ()))
+
+
+def own_pod_context() -> dict[str, Any]:
+    """The securityContext of a pod that touches no volume but its own scratch."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": OWN_ID,
+        "runAsGroup": OWN_ID,
+        "fsGroup": OWN_ID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def confined(*capabilities: str) -> dict[str, Any]:
+    """The securityContext of a container of ours, which has these capabilities alone."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], **({"add": list(capabilities)} if capabilities else {})},
+    }
 
 
 def _first_or_none(*values: int | None) -> int | None:

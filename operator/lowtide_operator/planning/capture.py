@@ -12,11 +12,12 @@ from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeMode, VolumeOutcome, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.copies import copy_placement, makes_copies, readable, why_unbound
+from lowtide_operator.planning.copyrecords import source_of
 from lowtide_operator.planning.jobs import Task, drive, is_gone, latest, look_up_by
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
-    describe,
+    describe_for,
     movers_must_end,
     one_at_a_time,
     placement,
@@ -46,7 +47,7 @@ def capture(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) ->
     if run.failing:
         return False
     for volume in resolved.volumes:
-        if not _same_claim(run, volume):
+        if source_of(run, volume) is None:
             return False
     until = movers_must_end(run, resolved.quiesce.max_downtime)
     ended = sum(volume.progress is None for volume in run.status.volumes)
@@ -119,7 +120,7 @@ def backup_task(
     tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid, volume.claim)
 
     def build(name: str, attempt: int) -> MoverJob:
-        job = _describe(run, spec, resolved, Purpose.BACKUP, name, attempt, until)
+        job = describe_for(run, spec, resolved, Purpose.BACKUP, name, attempt, until)
         place = copy_placement(copy, volume.claim, run.world) if copy else placement(volume.claim, run.world)
         return replace(
             job,
@@ -135,7 +136,7 @@ def backup_task(
         )
 
     def build_look_up(name: str, attempt: int) -> MoverJob:
-        return replace(_describe(run, spec, resolved, Purpose.LOOKUP, name, attempt, until), tags=tags)
+        return replace(describe_for(run, spec, resolved, Purpose.LOOKUP, name, attempt, until), tags=tags)
 
     return Task(
         Purpose.BACKUP,
@@ -143,41 +144,11 @@ def backup_task(
         build,
         claim=volume.claim,
         until=until - SHORTEST_MOVER if until is not None else None,
-        look_up=look_up_by(resolved.mover, build_look_up, volume.claim, until, resolved.repository_id or ""),
+        look_up=look_up_by(resolved.mover, build_look_up, until, resolved.repository_id or "", claim=volume.claim),
         expected_repository=resolved.repository_id or "",
         on_result=lambda record, result: _note(run, volume.claim, record, result),
         on_progress=lambda record, told: _follow(run, volume.claim, record, told),
     )
-
-
-def _describe(
-    run: Run[SnapshotStatus],
-    spec: SnapshotSpec,
-    resolved: Resolved,
-    purpose: Purpose,
-    name: str,
-    attempt: int,
-    until: datetime | None = None,
-) -> MoverJob:
-    return describe(
-        run,
-        purpose,
-        name,
-        attempt,
-        repository=resolved.repository,
-        repository_id=resolved.repository_id,
-        mover=resolved.mover,
-        policy=spec.policy_name,
-        until=until,
-    )
-
-
-def _same_claim(run: Run[SnapshotStatus], volume: ResolvedVolume) -> bool:
-    claim = next((claim for claim in run.world.claims if claim.meta.name == volume.claim), None)
-    if claim is not None and claim.meta.uid == volume.uid:
-        return True
-    run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.claim} was deleted or replaced during the run.")
-    return False
 
 
 def _follow(run: Run[SnapshotStatus], claim: str, record: JobRecord, told: MoverProgress) -> None:

@@ -14,7 +14,7 @@ from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
 from lowtide_operator.planning.copies import discarded, movers_of_volumes
 from lowtide_operator.planning.hooks import after_hooks
 from lowtide_operator.planning.jobs import GOOD, Task, delete_ended, drive, end_jobs, latest, restart
-from lowtide_operator.planning.movers import describe
+from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release
 from lowtide_operator.planning.run import Run
@@ -123,16 +123,7 @@ def _task(
     run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, purpose: Purpose, ids: tuple[str, ...]
 ) -> Task:
     def build(name: str, attempt: int) -> MoverJob:
-        job = describe(
-            run,
-            purpose,
-            name,
-            attempt,
-            repository=resolved.repository,
-            repository_id=resolved.repository_id,
-            mover=resolved.mover,
-            policy=spec.policy_name,
-        )
+        job = describe_for(run, spec, resolved, purpose, name, attempt)
         tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid)
         return replace(job, snapshot_ids=ids, tags=tags if purpose is Purpose.LOOKUP else ())
 

@@ -128,9 +128,16 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
 
 
 def look_up_by(
-    mover: Mover, build: Callable[[str, int], MoverJob], claim: str, until: datetime | None, repository_id: str
+    mover: Mover,
+    build: Callable[[str, int], MoverJob],
+    until: datetime | None,
+    repository_id: str,
+    *,
+    claim: str = "",
+    role: str = "",
 ) -> Callable[[JobRecord], Task]:
-    """For Task.look_up: a Job made by `build` finds what a lost backup of `claim` stored; a task for each attempt."""
+    """For Task.look_up: a Job made by `build` finds what a lost mover of `claim`, or of `role`, stored; a task for each
+    attempt."""
 
     def look_up(record: JobRecord) -> Task:
         return Task(
@@ -138,7 +145,7 @@ def look_up_by(
             mover,
             build,
             claim=claim,
-            role=f"attempt-{record.attempt}",
+            role=f"{role}/attempt-{record.attempt}" if role else f"attempt-{record.attempt}",
             until=until,
             expected_repository=repository_id,
         )

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from lowtide_operator.api import SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.mover import CopiedToleration, Mover, MoverSecurityContext
 from lowtide_operator.api.repository import Repository
-from lowtide_operator.api.snapshot import Progress, VolumeStatus
+from lowtide_operator.api.snapshot import Progress, Resolved, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.jobs import dead_holders
 from lowtide_operator.planning.naming import is_ours, job_labels
@@ -61,6 +62,29 @@ def describe(
         active_deadline=max(1, int(time.total_seconds())),
         elevated_allowed=run.world.elevated_allowed,
         dead_holders=dead_holders(run),
+    )
+
+
+def describe_for(
+    run: Run[SnapshotStatus],
+    spec: SnapshotSpec,
+    resolved: Resolved,
+    purpose: Purpose,
+    name: str,
+    attempt: int,
+    until: datetime | None = None,
+) -> MoverJob:
+    """A Job of a Snapshot's run, as `describe` has it, by what the run resolved at its start."""
+    return describe(
+        run,
+        purpose,
+        name,
+        attempt,
+        repository=resolved.repository,
+        repository_id=resolved.repository_id,
+        mover=resolved.mover,
+        policy=spec.policy_name,
+        until=until,
     )
 
 

@@ -30,7 +30,7 @@ from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
 from lowtide_operator.planning.groups import unmark
 from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks
 from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
-from lowtide_operator.planning.movers import describe
+from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.observed import ObservedSnapshot
 from lowtide_operator.planning.quiesce import past_deadline, prepare, quiesce
@@ -143,7 +143,7 @@ def _preflight(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved)
     """Prove that the repository can be opened and locked, before anything is stopped."""
 
     def build(name: str, attempt: int) -> MoverJob:
-        return replace(_job(run, spec, resolved, Purpose.PREFLIGHT, name, attempt), create=True)
+        return replace(describe_for(run, spec, resolved, Purpose.PREFLIGHT, name, attempt), create=True)
 
     def keep_id(record: JobRecord, result: Result) -> None:
         if record.outcome in GOOD and result.repository_id:
@@ -206,7 +206,7 @@ def _verdict(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -
     tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid)
 
     def build(name: str, attempt: int) -> MoverJob:
-        job = _job(run, spec, resolved, Purpose.VERDICT, name, attempt)
+        job = describe_for(run, spec, resolved, Purpose.VERDICT, name, attempt)
         return replace(job, snapshot_ids=members, host=run.meta.namespace, tags=(*tags, *spec.tags))
 
     record = drive(run, Task(Purpose.VERDICT, resolved.mover, build, expected_repository=resolved.repository_id or ""))
@@ -290,18 +290,3 @@ def _last_word(run: Run[SnapshotStatus]) -> str:
         if condition is not None and condition.reason != "NotStarted":
             return condition.message
     return "the operator did not run."
-
-
-def _job(
-    run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, purpose: Purpose, name: str, attempt: int
-) -> MoverJob:
-    return describe(
-        run,
-        purpose,
-        name,
-        attempt,
-        repository=resolved.repository,
-        repository_id=resolved.repository_id,
-        mover=resolved.mover,
-        policy=spec.policy_name,
-    )

@@ -15,8 +15,8 @@ from lowtide_operator.api.snapshot import Resolved, StreamStatus, VolumeOutcome
 from lowtide_operator.api.stream import Stream
 from lowtide_operator.api.values import format_duration
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.jobs import Task, drive, is_gone
-from lowtide_operator.planning.movers import describe, followed, one_at_a_time
+from lowtide_operator.planning.jobs import Task, drive, is_gone, look_up_by
+from lowtide_operator.planning.movers import describe_for, followed, one_at_a_time
 from lowtide_operator.planning.naming import run_tags
 from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.run import MAX_TEXT, Run
@@ -53,38 +53,20 @@ def _task(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, stre
     """Store one stream; what a mover stored before its result was lost is found by its tags."""
     tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid, stream=stream.name)
 
-    def plain(purpose: Purpose, name: str, attempt: int) -> MoverJob:
-        return describe(
-            run,
-            purpose,
-            name,
-            attempt,
-            repository=resolved.repository,
-            repository_id=resolved.repository_id,
-            mover=resolved.mover,
-            policy=spec.policy_name,
-            until=run.now + stream.timeout if purpose is Purpose.STREAM and stream.timeout is not None else None,
-        )
-
     def build(name: str, attempt: int) -> MoverJob:
-        job = plain(Purpose.STREAM, name, attempt)
+        until = run.now + stream.timeout if stream.timeout is not None else None
+        job = describe_for(run, spec, resolved, Purpose.STREAM, name, attempt, until)
         return replace(job, stream=stream, host=run.meta.namespace, tags=(*tags, *spec.tags))
 
-    def look_up(record: JobRecord) -> Task:
-        return Task(
-            Purpose.LOOKUP,
-            resolved.mover,
-            lambda name, attempt: replace(plain(Purpose.LOOKUP, name, attempt), tags=tags),
-            role=f"{stream.name}/attempt-{record.attempt}",
-            expected_repository=resolved.repository_id or "",
-        )
+    def build_look_up(name: str, attempt: int) -> MoverJob:
+        return replace(describe_for(run, spec, resolved, Purpose.LOOKUP, name, attempt), tags=tags)
 
     return Task(
         Purpose.STREAM,
         resolved.mover,
         build,
         role=stream.name,
-        look_up=look_up,
+        look_up=look_up_by(resolved.mover, build_look_up, None, resolved.repository_id or "", role=stream.name),
         expected_repository=resolved.repository_id or "",
         on_result=lambda record, result: _note(run, stream, record, result),
         on_progress=lambda record, told: _follow(run, stream, record, told),

@@ -304,7 +304,7 @@ def _safety_task(
         claim=volume.target,
         role=SAFETY,
         until=until - SHORTEST_MOVER if until is not None else None,
-        look_up=look_up_by(spec.mover, build_look_up, volume.target, until, resolved.repository_id or ""),
+        look_up=look_up_by(spec.mover, build_look_up, until, resolved.repository_id or "", claim=volume.target),
         expected_repository=resolved.repository_id or "",
         on_progress=_follow(run, volume),
     )

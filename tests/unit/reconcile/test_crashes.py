@@ -9,6 +9,7 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Conflict, Forbidden, NotServed, Unreachable
+from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.memory import Call
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
@@ -267,35 +268,35 @@ async def test_a_quota_ends_a_run_by_copies_at_once_with_its_words_and_the_workl
     assert "backup" not in {words[0] for words in shop.commands}
 
 
-async def test_without_the_kind_volumesnapshot_everything_but_method_snapshot_works() -> None:
-    shop = Shop()
-    absent = (
-        *(kinds.VOLUME_SNAPSHOT, kinds.VOLUME_SNAPSHOT_CLASS),
-        *(kinds.GROUP_SNAPSHOT, kinds.GROUP_SNAPSHOT_CLASS),
-    )
-    shop.cluster.fault = lambda call: NotServed("HTTP 404") if call.kind in absent else None
-    for method, expected in (
-        ("Direct", ("True", "Complete")),
-        ("Clone", ("True", "Complete")),
-        ("Snapshot", ("False", "SnapshotsNotServed")),
-        ("GroupSnapshot", ("False", "GroupSnapshotsNotServed")),
-    ):
-        shop.policy(capture={"method": method})
-        key = shop.snapshot(method.lower())
-        await shop.drive(key)
-        assert shop.ready(key) == expected
-        shop.assert_back()
-    assert await shop.driver.reconcile(Key(Subject.ORPHANS, SHOP)) is None
+OF_GROUPS = (kinds.GROUP_SNAPSHOT, kinds.GROUP_SNAPSHOT_CLASS)
 
 
-async def test_without_groups_of_snapshots_method_snapshot_works() -> None:
+@pytest.mark.parametrize(
+    ("absent", "outcomes"),
+    [
+        pytest.param(
+            (kinds.VOLUME_SNAPSHOT, kinds.VOLUME_SNAPSHOT_CLASS, *OF_GROUPS),
+            {
+                "Direct": ("True", "Complete"),
+                "Clone": ("True", "Complete"),
+                "Snapshot": ("False", "SnapshotsNotServed"),
+                "GroupSnapshot": ("False", "GroupSnapshotsNotServed"),
+            },
+            id="no kind of snapshot",
+        ),
+        pytest.param(
+            OF_GROUPS,
+            {"Snapshot": ("True", "Complete"), "GroupSnapshot": ("False", "GroupSnapshotsNotServed")},
+            id="no groups of them",
+        ),
+    ],
+)
+async def test_without_a_kind_everything_but_the_methods_that_need_it_works(
+    absent: tuple[Kind, ...], outcomes: dict[str, tuple[str, str]]
+) -> None:
     shop = Shop()
-    absent = (kinds.GROUP_SNAPSHOT, kinds.GROUP_SNAPSHOT_CLASS)
     shop.cluster.fault = lambda call: NotServed("HTTP 404") if call.kind in absent else None
-    for method, expected in (
-        ("Snapshot", ("True", "Complete")),
-        ("GroupSnapshot", ("False", "GroupSnapshotsNotServed")),
-    ):
+    for method, expected in outcomes.items():
         shop.policy(capture={"method": method})
         key = shop.snapshot(method.lower())
         await shop.drive(key)
