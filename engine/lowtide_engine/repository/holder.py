@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -43,7 +42,7 @@ class Holder:
             namespace = os.readlink("/proc/self/ns/pid")
         except OSError:
             namespace = ""
-        hostname = values.get(HOLDER_VARIABLE) or socket.gethostname()
+        hostname = values.get(HOLDER_VARIABLE) or os.uname().nodename
         return cls(hostname, own_username(), os.getpid(), os.getuid(), os.getgid(), namespace)
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -201,7 +200,7 @@ def save_key(
         data=_derive(password, salt, kdf).seal(master.to_json()),
         created=str(created or Instant.of(datetime.now(UTC))),
         username=own_username() if username is None else username,
-        hostname=socket.gethostname() if hostname is None else hostname,
+        hostname=os.uname().nodename if hostname is None else hostname,
     )
     if file.open(password) != master:
         raise EngineError("a key that was just sealed doesn't open again: memory or processor are faulty")
