@@ -27,6 +27,8 @@ PACKAGES = {
 """The Debian package that each program comes from."""
 
 FILE_SYSTEMS = ("overlay", "btrfs")
+APT_LOCKED_FOR = 300.0
+"""Seconds for which apt may be somebody else's."""
 
 
 class HostError(Exception):
@@ -53,10 +55,20 @@ def prepare(*programs: str) -> None:
         ["apt-get", "update", "-qq"],
         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
     ):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise HostError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-1000:]}")
+        _run_when_unlocked(command, environment)
     say(f"installed in {time.monotonic() - began:.0f} s")
+
+
+def _run_when_unlocked(command: list[str], environment: dict[str, str]) -> None:
+    """Run a command of apt; waits while another one, such as that of a fresh machine's timer, holds its locks."""
+    deadline = time.monotonic() + APT_LOCKED_FOR
+    while True:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if "Could not get lock" not in done.stderr or time.monotonic() > deadline:
+            raise HostError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-1000:]}")
+        time.sleep(2)
 
 
 def find(program: str) -> str | None:
