@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,19 @@ class Counted:
     errors: int = 0
     scan_finished: bool = True
     current: Sequence[bytes] = ()
+
+
+class Meter:
+    """Bytes that left for the storage or came from it, of all threads: what moves while no file and no pack is done."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._guard = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count so many bytes more."""
+        with self._guard:
+            self.total += count
 
 
 class Reporter(Protocol):

@@ -4,6 +4,7 @@ in the middle.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from tests.s3 import S3Server, s3_server
 from tests.sshd import SshServer, ssh_server
 
 pytestmark = pytest.mark.oracle
+
+
+SLOW_BYTES = 300_000
 
 
 @dataclass
@@ -174,6 +178,21 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back_costs_nothing(
     restic.run("check", "--read-data")
     restic.run("restore", f"latest:{source}", "--target", tmp_path / "back")
     assert not [line for line in differences(describe(source), describe(tmp_path / "back")) if "b'.'" not in line]
+
+
+def test_a_slow_upload_is_seen_to_move_within_one_pack(lowtide: Lowtide, served: Served, tmp_path: Path) -> None:
+    """The operator gives up a mover whose log is silent."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(os.urandom(SLOW_BYTES))
+    lowtide.run("init")
+
+    ran = lowtide.run("backup", "--json", "--limit-upload", "64", source, extra={"RESTIC_PROGRESS_FPS": "4"})
+
+    assert served.packs() == 2, "data and trees"
+    told = [line["bytes_transferred"] for line in ran.messages("status") if line["bytes_done"] == SLOW_BYTES]
+    assert told == sorted(set(told))
+    assert len(told) >= 8, "some 5 seconds pass, and four times a second more has been sent"
 
 
 def _until(condition: Callable[[], bool], seconds: float = 60) -> None:

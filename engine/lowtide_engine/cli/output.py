@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lowtide_engine.reporting import Progress, shown
+from lowtide_engine.reporting import Meter, Progress, shown
 
 if TYPE_CHECKING:
     from lowtide_engine.cli.live import LiveLine
@@ -22,7 +22,8 @@ class Output:
     """Prints for one command, and counts what went wrong. A `Reporter`; `verb` is backup, restore or check.
 
     Results go to the standard output, complaints to the standard error. `warnings` keeps the first ten sentences for
-    the result document, `errors` counts all.
+    the result document, `errors` counts all. `transferred` is where the storage counts its bytes: a status line is due
+    when nothing else has moved, too, as while one pack takes minutes.
     """
 
     def __init__(self, settings: Settings, verb: str) -> None:
@@ -31,6 +32,7 @@ class Output:
         self.verbose = settings.verbose
         self.errors = 0
         self.warnings: list[str] = []
+        self.transferred = Meter()
         self._verb = verb
         self._started = time.monotonic()
         self._interval = _interval(settings.environment)
@@ -110,7 +112,7 @@ class Output:
             self._live.show(progress)
         elif self.json and not self.quiet and now - self._last >= self._interval:
             # A mover that hangs is found by its silence: nothing is said again that was said already.
-            moved = _position(progress)
+            moved = (*_position(progress), self.transferred.total)
             if moved != self._moved:
                 self._last, self._moved = now, moved
                 self.message("status", self._status(progress, now - self._started))
@@ -125,6 +127,7 @@ class Output:
         total = progress.bytes_total if progress.scan_finished or self._verb != "backup" else 0
         done = min(1.0, progress.bytes_done / total) if total else 0.0
         status: dict[str, Any] = {"seconds_elapsed": int(elapsed), "percent_done": round(done, 6)}
+        status["bytes_transferred"] = self.transferred.total
         if done > 0:
             status["seconds_remaining"] = int(elapsed / done - elapsed)
         if self._verb == "restore":

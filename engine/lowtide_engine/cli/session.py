@@ -71,9 +71,9 @@ class Session:
 
     def storage_options(self) -> StorageOptions:
         """What the global options and the environment say to any storage."""
-        from lowtide_engine.storage import options_from_environment, pace_of, parse_extended
+        from lowtide_engine.storage import Metered, options_from_environment, pace_of, parse_extended
 
-        given, clock = self.settings, self.clock
+        given, clock, count = self.settings, self.clock, self.output.transferred.add
         options = options_from_environment(
             given.environment,
             extended=parse_extended(given.option),
@@ -83,8 +83,8 @@ class Session:
         return replace(
             options,
             insecure_tls=given.insecure_tls,
-            uploads=pace_of(given.limit_upload, clock),
-            downloads=pace_of(given.limit_download, clock),
+            uploads=Metered(pace_of(given.limit_upload, clock), count),
+            downloads=Metered(pace_of(given.limit_download, clock), count),
             stuck_timeout=given.stuck_request_timeout or options.stuck_timeout,
         )
 

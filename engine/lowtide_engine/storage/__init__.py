@@ -3,7 +3,7 @@
 from lowtide_engine.storage.base import CONFIG, File, FileKind, Listed, Storage, is_id
 from lowtide_engine.storage.clock import Clock, SystemClock
 from lowtide_engine.storage.options import StorageOptions, options_from_environment, parse_extended
-from lowtide_engine.storage.pacing import pace_of
+from lowtide_engine.storage.pacing import Metered, pace_of
 from lowtide_engine.storage.registry import connections_asked_for, find_location, open_storage
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "File",
     "FileKind",
     "Listed",
+    "Metered",
     "Storage",
     "StorageOptions",
     "SystemClock",

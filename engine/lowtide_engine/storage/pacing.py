@@ -1,7 +1,7 @@
 """Limits on how fast bytes leave and come (restic's --limit-upload and --limit-download), shared by all threads.
 
 The storage takes what it is about to send, and what it has received, from a `Pace`, in pieces small enough that the
-line is used evenly.
+line is used evenly. All bytes go through one, so this is also where they are counted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ class Pace(Protocol):
     """How fast bytes may go."""
 
     @property
+    def limits(self) -> bool:
+        """Whether `take` ever waits."""
+
+    @property
     def piece(self) -> int:
         """How many bytes to move between two calls of `take`."""
 
@@ -35,6 +39,7 @@ class Pace(Protocol):
 class Unlimited:
     """No limit."""
 
+    limits = False
     piece = _UNLIMITED_PIECE
 
     def take(self, count: int) -> None:
@@ -43,6 +48,8 @@ class Unlimited:
 
 class Limited:
     """At most `rate` bytes per second, over all threads together; time that nobody used is not saved up."""
+
+    limits = True
 
     def __init__(self, rate: int, clock: Clock) -> None:
         self._rate = rate
@@ -58,6 +65,20 @@ class Limited:
             self._free_at = begins + count / self._rate
         if begins > now:
             self._clock.sleep(begins - now)
+
+
+class Metered:
+    """The pace of `inner`; `count` is told of bytes as they go, from any thread, those that are repeated included."""
+
+    def __init__(self, inner: Pace, count: Callable[[int], None]) -> None:
+        self._inner = inner
+        self._count = count
+        self.limits = inner.limits
+        self.piece = inner.piece
+
+    def take(self, count: int) -> None:
+        self._inner.take(count)
+        self._count(count)
 
 
 UNLIMITED = Unlimited()

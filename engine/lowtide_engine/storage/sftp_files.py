@@ -18,7 +18,7 @@ import asyncssh
 from lowtide_engine.errors import FileShort, StorageFull
 from lowtide_engine.storage.base import File, FileKind, Listed, is_id
 from lowtide_engine.storage.options import StorageOptions
-from lowtide_engine.storage.pacing import UNLIMITED, Pace
+from lowtide_engine.storage.pacing import Pace
 from lowtide_engine.storage.sftp_location import SftpLocation
 from lowtide_engine.storage.sftp_session import SftpSession
 
@@ -237,8 +237,10 @@ class SftpFiles:
 
 async def _take(pace: Pace, count: int) -> None:
     """Wait as the pace says; on a thread, so that others on the loop go on."""
-    if pace is not UNLIMITED:
+    if pace.limits:
         await asyncio.to_thread(pace.take, count)
+    else:
+        pace.take(count)
 
 
 async def _all(jobs: Iterator[Coroutine[Any, Any, _T]]) -> list[_T]:

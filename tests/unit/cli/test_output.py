@@ -46,6 +46,25 @@ def test_status_lines_come_seldom_enough_for_a_log(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
+def test_bytes_that_reach_the_storage_are_progress_and_silence_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mover that sends one pack for minutes moves; one whose connection hangs says nothing."""
+    output = Output(Settings(json=True), "backup")
+    now = time.monotonic()
+
+    def lines_at(seconds: float) -> list[object]:
+        monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+        output.progress(HALF)
+        return [line["bytes_transferred"] for line in json_lines(capsys.readouterr().out)]
+
+    assert lines_at(10) == [0]
+    assert lines_at(20) == []
+    output.transferred.add(4096)
+    assert lines_at(30) == [4096]
+    assert lines_at(40) == []
+
+
 @pytest.mark.parametrize("settings", [Settings(), Settings(quiet=True), Settings(json=True, quiet=True)])
 def test_no_progress_where_nobody_looks(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(settings, "backup")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lowtide_engine.errors import Interrupted
-from lowtide_engine.storage.pacing import UNLIMITED, BufferReader, Limited, pace_of, read_paced
+from lowtide_engine.storage.pacing import UNLIMITED, BufferReader, Limited, Metered, Pace, pace_of, read_paced
 from tests.fakes import FakeClock
 
 
@@ -45,6 +45,26 @@ def test_no_limit_waits_for_nothing() -> None:
     assert pace_of(0, clock) is UNLIMITED
     UNLIMITED.take(10**12)
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("inner", [UNLIMITED, Limited(1000, FakeClock())], ids=["no limit", "a limit"])
+def test_bytes_are_counted_whether_there_is_a_limit_or_not(inner: Pace) -> None:
+    counted: list[int] = []
+    pace = Metered(inner, counted.append)
+    assert (pace.limits, pace.piece) == (inner.limits, inner.piece)
+    pace.take(10)
+    pace.take(2000)
+    assert counted == [10, 2000]
+
+
+def test_bytes_that_wait_are_not_counted_yet() -> None:
+    clock = FakeClock()
+    pace = Metered(Limited(1000, clock), lambda count: seen.append(clock.monotonic()))
+    seen: list[float] = []
+    began = clock.monotonic()
+    pace.take(1000)
+    pace.take(1000)
+    assert [moment - began for moment in seen] == [0.0, pytest.approx(1.0)]
 
 
 def test_a_reader_waits_only_once_it_is_told_to() -> None:
