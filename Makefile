@@ -51,7 +51,7 @@ demo: setup
 test: setup
 	@$(SAY) 'tests of the native kernel (about 2 minutes the first time)'
 	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
-	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 20 minutes)'
+	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 23 minutes)'
 	@$(BIN)/python -m tests.cluster prepare
 	@$(SAY) 'tests that share nothing, two at a time (about 12 minutes)'
 	@$(PYTEST) --numprocesses 2 --dist loadfile -m 'not cluster and not apiserver' $(PYTEST_ARGS)

@@ -88,6 +88,7 @@ PROGRAMS: dict[str, Program] = {
     "csi-provisioner": Program(
         "external-provisioner", "github.com/kubernetes-csi/external-provisioner/v5/cmd/csi-provisioner"
     ),
+    "kustomize-controller": Program("kustomize-controller", "github.com/fluxcd/kustomize-controller"),
     "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "kind": Program("kind", "sigs.k8s.io/kind"),
     "pause": Program("pause", "lowtide.dev/tests/cluster/tools/pause"),

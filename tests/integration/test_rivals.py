@@ -1,11 +1,10 @@
-"""Controllers that put a workload's count back: paused for the window by their own switch, whatever becomes of the
-operator, and put back as they were."""
+"""Controllers that put a workload's count back, KEDA and Argo CD: paused for the window by their own switch, whatever
+becomes of the operator, and put back as they were."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -14,14 +13,12 @@ from lowtide_operator.cluster.kinds import Kind
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.definitions import define_applications, define_scaled_objects
 from tests.cluster.waiting import wait_for
-from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.movers import Movers, Play
 from tests.integration.operator_world.pens import Pen
 from tests.integration.operator_world.process import Operator
 from tests.integration.operator_world.rivals import (
     ARGOCD,
     PlayedKeda,
-    Rival,
     application,
     played_argocd,
     scaled_object,
@@ -33,25 +30,6 @@ pytestmark = pytest.mark.apiserver
 
 PAUSED = "autoscaling.keda.sh/paused"
 SKIP = "argocd.argoproj.io/skip-reconcile"
-
-
-@dataclass(frozen=True)
-class Flux:
-    """One of Flux's controllers: the group of its labels, its field manager, the annotation that pauses it."""
-
-    group: str
-    manager: str
-    switch: str
-
-    def labels(self) -> dict[str, str]:
-        return {f"{self.group}/name": "apps", f"{self.group}/namespace": "flux-system"}
-
-    def is_paused(self, workload: Object) -> bool:
-        return (workload["metadata"].get("annotations") or {}).get(self.switch) == "disabled"
-
-
-KUSTOMIZE = Flux("kustomize.toolkit.fluxcd.io", "kustomize-controller", "kustomize.toolkit.fluxcd.io/reconcile")
-HELM = Flux("helm.toolkit.fluxcd.io", "helm-controller", "helm.toolkit.fluxcd.io/driftDetection")
 
 
 @pytest.fixture(scope="module")
@@ -77,79 +55,6 @@ def shop(shared: World) -> Iterator[World]:
     """One namespace, one operator; every test has a pen of its own in it."""
     yield shared
     shared.movers.script = Movers().script
-
-
-def declared(shop: World, name: str, flux: Flux, annotations: dict[str, str]) -> Pen:
-    """A Deployment that Flux has applied, and the count with it."""
-    pen = Pen.build(shop, name)
-    pen.add(kinds.DEPLOYMENT, replicas=2)
-    metadata = {"labels": flux.labels(), "annotations": annotations}
-    shop.api.patch(kinds.DEPLOYMENT, shop.namespace, name, {"metadata": metadata})
-    return pen
-
-
-def rival(shop: World, name: str, flux: Flux, *, heeds: bool = True) -> Rival:
-    paused = flux.is_paused if heeds else lambda workload: False
-    where = (shop.api, kinds.DEPLOYMENT, shop.namespace, name, 2)
-    return Rival(*where, manager=flux.manager, is_paused=paused)
-
-
-def annotations(pen: Pen) -> dict[str, str]:
-    """Those of the Deployment, without what Kubernetes notes."""
-    found: dict[str, str] = pen.get(kinds.DEPLOYMENT)["metadata"].get("annotations") or {}
-    return {key: value for key, value in found.items() if not key.startswith("deployment.kubernetes.io/")}
-
-
-@pytest.mark.zoo("flux-kustomization", "flux-helmrelease")
-@pytest.mark.parametrize(
-    ("name", "flux", "before"),
-    [("kustomized", KUSTOMIZE, {}), ("released", HELM, {HELM.switch: "enabled", "note": "x"})],
-)
-def test_flux_is_paused_for_the_window_although_the_operator_dies_in_it(
-    shop: World, name: str, flux: Flux, before: dict[str, str]
-) -> None:
-    pen = declared(shop, name, flux, before)
-    pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=3))
-    with rival(shop, name, flux) as other:
-        pen.snapshot()
-        for step, count in (("it is stopped", 0), ("it is back", 2)):
-            wait_for(
-                step,
-                lambda count=count: (
-                    flux.is_paused(pen.get(kinds.DEPLOYMENT)) == (count == 0)  # type: ignore[misc]
-                    and "lowtide.dev/" in str(annotations(pen))
-                    and pen.replicas(kinds.DEPLOYMENT) == count
-                ),
-                within=PATIENCE,
-                every=0.01,
-                seen=pen.seen,
-            )
-            shop.operator.kill()
-            shop.operator.start()
-        status = pen.await_ready()
-    (entry,) = status["quiesce"]["workloads"]
-    assert (entry["state"], entry["replicas"]) == ("Released", 2)
-    assert [switch.get("value") for switch in entry["switches"]] == [before.get(flux.switch)]
-    pen.await_running(kinds.DEPLOYMENT, name, 2)
-    pen.assert_unmarked(kinds.DEPLOYMENT, name)
-    assert annotations(pen) == before
-    assert other.applied == 0, "it put the count back, although its switch was on"
-
-
-def test_one_that_heeds_no_switch_spoils_the_run_and_is_named(shop: World) -> None:
-    pen = declared(shop, "heedless", KUSTOMIZE, {})
-    pen.backups(Play(hang=True))
-    pen.snapshot()
-    pen.await_down()
-    with rival(shop, "heedless", KUSTOMIZE, heeds=False):
-        message = pen.await_failed("Inconsistent")
-        assert (
-            "Deployment heedless was started by the field manager kustomize-controller (Flux, Kustomization "
-            "flux-system/apps" in message
-        )
-        pen.await_running(kinds.DEPLOYMENT, "heedless", 2)
-        pen.assert_unmarked(kinds.DEPLOYMENT, "heedless")
-        assert annotations(pen) == {}
 
 
 @pytest.mark.zoo("keda")

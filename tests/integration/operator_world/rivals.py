@@ -9,6 +9,7 @@ from typing import Self
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
+from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Api, ApiError, Object
 
 EVERY = 0.25
@@ -42,6 +43,7 @@ class Rival:
         self._manager = manager
         self._is_paused = is_paused
         self.applied = 0
+        self._looks = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=manager, daemon=True)
 
@@ -54,6 +56,11 @@ class Rival:
     ) -> None:
         self._stopping.set()
         self._thread.join(30)
+
+    def look(self) -> None:
+        """Wait until it has looked at the workload, and done what it does then."""
+        seen = self._looks
+        wait_for(f"{self._manager} looks", lambda: self._looks >= seen + 2, within=30)
 
     def apply(self) -> None:
         """What it does at each look."""
@@ -68,6 +75,7 @@ class Rival:
         while not self._stopping.wait(EVERY):
             try:
                 self.apply()
+                self._looks += 1
             except (OSError, ApiError):
                 continue
 
