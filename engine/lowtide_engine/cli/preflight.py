@@ -39,12 +39,22 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
     moment: datetime | None = given["as_of"]
     selects = bool(given["hosts"] or given["tags"] or given["paths"] or moment)
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
+
+    def prove() -> tuple[list[str], str]:
+        with session.repository() as repository:
+            found = _prove(session, repository, given["snapshots"], only if selects else None, moment)
+            return found, repository.location
+
+    from lowtide_engine.errors import RepositoryMissing
+
     created = False
-    if given["create"] and not session.settings.expect_repository:
+    try:
+        found, location = prove()
+    except RepositoryMissing:
+        if not given["create"] or session.settings.expect_repository:
+            raise
         created = _create_if_missing(session)
-    with session.repository() as repository:
-        found = _prove(session, repository, given["snapshots"], only if selects else None, moment)
-        location = repository.location
+        found, location = prove()
     content = {"repository_id": session.repository_id, "created": created, "snapshot_ids": found}
     session.output.message("preflight", content)
     session.output.line(f"repository {session.repository_id[:10]} in {location} can be opened, locked and written")
