@@ -110,11 +110,14 @@ def steps() -> dict[str, float]:
                 kubectl.apply(ours("Snapshot", name, {"policyName": "bench"}), namespace=NAMESPACE)
                 body = wait_for(f"Snapshot {name} has ended", lambda of=name: ended(kube, of), within=180, every=0.2)  # type: ignore[misc]
                 whole = time.monotonic() - began
-                waited = pods.busy(began, began + whole)
+                waited, ran = pods.busy(began, began + whole), pods.ran(began)
             reason = next(entry["reason"] for entry in conditions(body) if entry["type"] == "Ready")
             if reason != "Complete":
                 raise AssertionError(f"Snapshot {name} ended as {reason}: {body['status']}")
             found |= {f"{name}: {what}": value for what, value in steps_of(body).items()}
+            for purpose, moments in ran.items():
+                words = ("made", "runs", "ended", "gone")
+                found |= {f"{name}: pod of {purpose} {word}, s": at for word, at in zip(words, moments, strict=False)}
             found[f"{name}: from the object to Ready, s"] = whole
             found[f"{name}: of these, while no pod started or stopped, s"] = whole - waited
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -9,18 +9,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
+from lowtide_operator.planning.naming import PURPOSE_LABEL
 from tests import programs
 from tests.cluster.kubectl import Kubectl
 
-FIELDS = "{.type} {.object.metadata.uid} {.object.status.phase} deleted={.object.metadata.deletionTimestamp}\n"
+PURPOSE = PURPOSE_LABEL.replace(".", "\\.")
+FIELDS = (
+    "{.type} {.object.metadata.uid} {.object.status.phase} deleted={.object.metadata.deletionTimestamp} "
+    f"{{.object.metadata.labels.{PURPOSE}}}\n"
+)
 
 
 @dataclass(slots=True)
 class Life:
-    """Moments of one pod, in monotonic seconds as the watch told them; None where they did not come (yet)."""
+    """Moments of one pod, in monotonic seconds as the watch told them; None where they did not come (yet). `purpose` is
+    what it is for, empty where it is not one of Lowtide's. `ended` is when its containers had."""
 
     made: float
+    purpose: str = ""
     running: float | None = None
+    ended: float | None = None
     stopping: float | None = None
     gone: float | None = None
 
@@ -56,15 +64,26 @@ class PodWatch:
         spans += [(life.stopping, life.gone or ended) for life in lives if life.stopping is not None]
         return covered((max(start, began), min(end, ended)) for start, end in spans)
 
+    def ran(self, began: float) -> dict[str, list[float]]:
+        """For each of Lowtide's pods that was made after `began`, by its purpose: the seconds after it at which the pod
+        was made, ran, had ended and was gone, as far as these came."""
+        return {
+            life.purpose: [at - began for at in (life.made, life.running, life.ended, life.gone) if at is not None]
+            for life in self._lives.values()
+            if life.purpose and life.made >= began
+        }
+
     def _follow(self) -> None:
         assert self._kubectl.stdout is not None
         for line in self._kubectl.stdout:
-            what, uid, phase, deleted = line.split(" ", 3)
+            what, uid, phase, deleted, purpose = line.rstrip("\n").split(" ", 4)
             now = time.monotonic()
-            life = self._lives.setdefault(uid, Life(now))
+            life = self._lives.setdefault(uid, Life(now, purpose))
             if phase != "Pending" and life.running is None:
                 life.running = now
-            if deleted.strip() != "deleted=" and life.stopping is None:
+            if phase in ("Succeeded", "Failed") and life.ended is None:
+                life.ended = now
+            if deleted != "deleted=" and life.stopping is None:
                 life.stopping = now
             if what == "DELETED":
                 life.gone = now
