@@ -46,6 +46,26 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_partial(
     restic.run("check", "--read-data")
 
 
+def test_a_folder_that_may_not_be_listed_is_no_wrong_argument(lowtide: Lowtide, restic: Restic, source: Path) -> None:
+    """As the root of a volume of somebody else, for a mover without capabilities."""
+    lowtide.run("init")
+    source.chmod(0o711)
+    if os.geteuid() == 0:
+        os.chown(source, NOBODY, NOBODY)
+    else:
+        source.chmod(0)
+
+    ran = lowtide.run("backup", "--json", "--refuse-empty", source, code=1, limit=without_capabilities)
+    assert lowtide.result is not None
+    assert lowtide.result.reason == "SourceEmpty"
+    assert f"no file that could be read in {source}" in lowtide.result.message
+    assert "ermission denied" in ran.err
+    assert restic.snapshots() == []
+
+    lowtide.run("backup", "--json", source, code=3, limit=without_capabilities)
+    assert (lowtide.result.reason, lowtide.result.errors) == ("SourceIncomplete", 1)
+
+
 def test_permission_denied_is_reported_file_by_file(lowtide: Lowtide, restic: Restic, source: Path) -> None:
     """Of files that not even root may read: it has no capability, and they are someone else's."""
     lowtide.run("init")

@@ -29,7 +29,7 @@ wrong, 130 if a signal stopped it."""
 
 
 @click.command(cls=Command, epilog=EPILOG)
-@click.argument("targets", nargs=-1, metavar="[FILE|FOLDER…]", type=click.Path())
+@click.argument("targets", nargs=-1, metavar="[FILE|FOLDER…]", type=click.Path(readable=False))
 @target_options
 @stream_options
 @click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]", help="Tag for the new snapshot.")
