@@ -29,5 +29,7 @@ pub mod sha;
 #[cfg(test)]
 mod stored_properties;
 pub mod time;
+#[cfg(test)]
+mod timing;
 pub mod tree;
 pub mod trees;
