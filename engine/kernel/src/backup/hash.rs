@@ -11,7 +11,7 @@ use crate::chunker::MIN_SIZE;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::BlobKind;
-use crate::sha::{sha256, sha256_each};
+use crate::sha::{Begun, sha256, sha256_along};
 
 static ZEROS: [u8; MIN_SIZE] = [0; MIN_SIZE];
 
@@ -59,20 +59,26 @@ impl Hasher<'_> {
         self.saver.packers.hand_out_all(&mut self.scratch.full)
     }
 
-    /// Hashes these messages, and with them full packs, which are handed out, and what is unverified, which is then packed.
+    /// Hashes these messages, and with them what is unverified, which is then packed, and full packs, which are handed out: the newest
+    /// of them only as far as that costs next to nothing, so that it may be handed out later.
     fn hash(&mut self, messages: &[&[u8]]) -> Result<Vec<Id>> {
-        let full = std::mem::take(&mut self.scratch.full);
+        let mut full = std::mem::take(&mut self.scratch.full);
         let unverified = std::mem::take(&mut self.unverified);
+        let mut newest = full.pop();
         // The longest first, so that no message is left to be hashed alone for long.
-        let mut all: Vec<&[u8]> = full.iter().map(Full::bytes).collect();
-        all.extend(unverified.iter().filter_map(Sealed::opened));
-        let before = all.len();
-        all.extend_from_slice(messages);
-        let mut ids = sha256_each(&all);
+        let mut all: Vec<(&[u8], Begun)> = full.iter().map(Full::message).collect();
+        let opened = unverified.iter().filter_map(Sealed::opened);
+        all.extend(opened.chain(messages.iter().copied()).map(|message| (message, Begun::default())));
+        let before = all.len() - messages.len();
+        let (mut ids, ended) = sha256_along(&all, newest.as_mut().map(Full::part));
         let asked_for = ids.split_off(before);
         let mut found = ids.into_iter();
         for (full, pack) in full.into_iter().zip(found.by_ref()) {
             self.saver.packers.hand_out(full, pack)?;
+        }
+        match (newest, ended) {
+            (Some(full), Some(pack)) => self.saver.packers.hand_out(full, pack)?,
+            (newest, _) => self.scratch.full.extend(newest),
         }
         for sealed in unverified {
             let id = if sealed.opened().is_some() { found.next() } else { None };

@@ -13,19 +13,26 @@ use crate::pack::BlobKind;
 use crate::pack::header::{self, Entry};
 use crate::run::{Core, Event, Pool, Pooled, lock};
 use crate::seal::Key;
-use crate::sha::sha256;
+use crate::sha::{Begun, sha256_along};
 
-/// A pack that takes no more blobs: header and all, but not hashed yet. Several messages are hashed faster than one, so whoever filled
-/// it hashes it along with others (`bytes`), or alone.
+/// A pack that takes no more blobs: header and all, but not hashed yet, or not to its end. Several messages are hashed faster than one,
+/// so whoever filled it hashes it along with others, or alone.
 pub struct Full {
     kind: BlobKind,
     entries: Vec<Entry>,
     bytes: Pooled,
+    begun: Begun,
 }
 
 impl Full {
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// What is to be hashed, and from where.
+    pub fn message(&self) -> (&[u8], Begun) {
+        (&self.bytes, self.begun)
+    }
+
+    /// As `message`, to be hashed in part.
+    pub fn part(&mut self) -> (&[u8], &mut Begun) {
+        (&self.bytes, &mut self.begun)
     }
 }
 
@@ -155,7 +162,7 @@ impl<'a> Packers<'a> {
 
     fn close(&self, kind: BlobKind, mut filled: Open) -> Result<Full> {
         header::write(self.key, &filled.entries, &mut filled.bytes)?;
-        Ok(Full { kind, entries: filled.entries, bytes: filled.bytes })
+        Ok(Full { kind, entries: filled.entries, bytes: filled.bytes, begun: Begun::default() })
     }
 
     /// Hands out a pack; `pack` is the hash of its bytes.
@@ -164,12 +171,11 @@ impl<'a> Packers<'a> {
         self.core.emit(Event::PackReady { pack, kind: full.kind, data: full.bytes })
     }
 
-    /// Hashes full packs one by one and hands them out.
+    /// Hashes full packs to their end and hands them out.
     pub fn hand_out_all(&self, full: &mut Vec<Full>) -> Result<()> {
-        full.drain(..).try_for_each(|full| {
-            let pack = sha256(&full.bytes);
-            self.hand_out(full, pack)
-        })
+        let messages: Vec<_> = full.iter().map(Full::message).collect();
+        let (packs, _) = sha256_along(&messages, None);
+        full.drain(..).zip(packs).try_for_each(|(full, pack)| self.hand_out(full, pack))
     }
 
     /// Hands out what is left, in as few packs as it fits into. Not while another thread adds.

@@ -13,12 +13,11 @@ use super::plan::{Piece, Reading, Want, plan};
 use super::prepare::{Prepared, Preparer};
 use super::walk::Folder;
 use super::{Session, add};
-use crate::blob::Opener;
+use crate::blob::{Buffers, Opener, Sealed, groups};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::BlobKind;
 use crate::run::{Pending, Progress, Queue, lock};
-use crate::sha::sha256_each;
 
 /// Where a batch is full: about 12 MiB of lists.
 const MOST_FILES: usize = 16_384;
@@ -123,28 +122,6 @@ fn prepare_all(session: &Session<'_>, batch: Batch) -> Result<(Vec<File>, Vec<Wa
     Ok((files, wants))
 }
 
-/// Several blobs are hashed faster than one: so many together, of up to so many bytes where they are more than two.
-const GROUP: usize = 64;
-const GROUP_BYTES: usize = 2 << 20;
-/// Longer buffers are needed too seldom to be kept.
-const LONG: usize = 4 << 20;
-
-/// The pieces of a reading in the groups that are hashed together.
-fn groups(pieces: &[Piece]) -> impl Iterator<Item = &[Piece]> {
-    let mut rest = pieces;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |piece: &&Piece| {
-            bytes += piece.at.length.max(piece.at.uncompressed_length) as usize;
-            bytes <= GROUP_BYTES
-        };
-        let count = rest.iter().take(GROUP).take_while(fits).count().max(2).min(rest.len());
-        let (group, others) = rest.split_at(count);
-        rest = others;
-        (!group.is_empty()).then_some(group)
-    })
-}
-
 struct Writers<'s, 'a> {
     session: &'s Session<'a>,
     files: Vec<File>,
@@ -180,7 +157,7 @@ impl Writers<'_, '_> {
     fn work(&self, asked: &Queue<(usize, Pending)>) -> Result<()> {
         let mut opener = Opener::new()?;
         let mut folders = Folders::default();
-        let mut buffers = Vec::new();
+        let mut buffers = Buffers::default();
         while let Some((number, pending)) = asked.pop()? {
             let reading = &self.readings[number];
             let data = match pending.wait() {
@@ -189,12 +166,18 @@ impl Writers<'_, '_> {
                 // Each of its blobs is tried alone.
                 Err(_) => None,
             };
-            for group in groups(&reading.pieces) {
+            let size = |piece: &Piece| piece.at.length.max(piece.at.uncompressed_length) as usize;
+            for group in groups(&reading.pieces, size) {
                 self.session.core.alive()?;
-                let sealed = group.iter().map(|piece| data.as_ref()?.as_ref().as_ref().get(reading.span(piece)));
-                let opened = self.open_each(group, sealed, &mut opener, &mut buffers);
-                for ((piece, opened), plain) in group.iter().zip(opened).zip(&buffers) {
-                    if opened {
+                let sealed = group.iter().map(|piece| Sealed {
+                    bytes: data.as_ref().and_then(|data| data.as_ref().as_ref().get(reading.span(piece))),
+                    id: piece.blob,
+                    uncompressed_length: piece.at.uncompressed_length,
+                });
+                let sealed: Vec<Sealed> = sealed.collect();
+                let (opened, _) = opener.open_each(self.session.key, &sealed, &mut buffers, None);
+                for (piece, opened) in group.iter().zip(opened) {
+                    if let Ok(plain) = opened {
                         self.write(piece, plain, &mut folders)?;
                         continue;
                     }
@@ -204,31 +187,10 @@ impl Writers<'_, '_> {
                         Err(error) => self.give_up(piece, &error)?,
                     }
                 }
-                buffers.iter_mut().filter(|buffer| buffer.capacity() > LONG).for_each(|buffer| *buffer = Vec::new());
+                buffers.trim();
             }
         }
         Ok(())
-    }
-
-    /// Opens blobs into buffers of their order, and says of each whether its content has its id.
-    fn open_each<'d>(
-        &self,
-        group: &[Piece],
-        sealed: impl Iterator<Item = Option<&'d [u8]>>,
-        opener: &mut Opener,
-        buffers: &mut Vec<Vec<u8>>,
-    ) -> Vec<bool> {
-        if buffers.len() < group.len() {
-            buffers.resize_with(group.len(), Vec::new);
-        }
-        let decoded = group.iter().zip(sealed).zip(buffers.iter_mut()).map(|((piece, sealed), plain)| {
-            let length = piece.at.uncompressed_length;
-            sealed.is_some_and(|sealed| opener.decode(self.session.key, sealed, &piece.blob, length, plain).is_ok())
-        });
-        let decoded: Vec<bool> = decoded.collect();
-        let plain: Vec<&[u8]> = buffers[..group.len()].iter().map(Vec::as_slice).collect();
-        let ids = sha256_each(&plain);
-        group.iter().zip(decoded).zip(ids).map(|((piece, decoded), id)| decoded && id == piece.blob).collect()
     }
 
     /// Fetch a blob alone, from every place where the index has it.

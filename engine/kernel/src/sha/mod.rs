@@ -12,14 +12,28 @@ pub fn sha256(data: &[u8]) -> Id {
     Id(Sha256::digest(data).into())
 }
 
+/// How far a message was hashed along with others. It is of use for this one message only, whose bytes may not change meanwhile.
+#[derive(Clone, Copy, Default)]
+pub struct Begun(#[cfg(target_arch = "x86_64")] lanes::Begun);
+
 /// The SHA-256 of each message, in their order; where the processor can, two at a time.
 pub fn sha256_each(messages: &[&[u8]]) -> Vec<Id> {
+    let messages: Vec<_> = messages.iter().map(|message| (*message, Begun::default())).collect();
+    sha256_along(&messages, None).0
+}
+
+/// As `sha256_each`, each message from where it was begun. Of `along` only so much is hashed as costs next to nothing beside the
+/// others; its digest comes out once it came to its end.
+pub fn sha256_along(messages: &[(&[u8], Begun)], along: Option<(&[u8], &mut Begun)>) -> (Vec<Id>, Option<Id>) {
     #[cfg(target_arch = "x86_64")]
-    if messages.len() > 1 && lanes::available() {
+    if lanes::available() {
+        let messages: Vec<_> = messages.iter().map(|(message, begun)| (*message, begun.0)).collect();
+        let along = along.map(|(message, begun)| (message, &mut begun.0));
         // SAFETY: the processor has the instructions.
-        return unsafe { lanes::each(messages) };
+        return unsafe { lanes::each(&messages, along) };
     }
-    messages.iter().map(|message| sha256(message)).collect()
+    let _ = along;
+    (messages.iter().map(|(message, _)| sha256(message)).collect(), None)
 }
 
 /// SHA-256 of what comes in pieces.
@@ -65,10 +79,30 @@ mod tests {
         let mut backwards = messages.clone();
         backwards.reverse();
         assert!(sha256_each(&backwards).iter().eq(expected.iter().rev()));
-        #[cfg(target_arch = "x86_64")]
-        if lanes::available() {
-            // SAFETY: the processor has the instructions.
-            assert_eq!(unsafe { lanes::each(&messages[5..6]) }, expected[5..6]);
+    }
+
+    /// Each of the others is a whole message once, however the one along was begun before.
+    #[test]
+    fn one_message_along_with_others() {
+        let data: Vec<u8> = (0..20_000).map(|i| (i * i % 251) as u8).collect();
+        let other = |length: usize| (&data[..length], Begun::default());
+        for length in [0, 55, 64, 119, 120, 128, 1000, 4096, 19_999] {
+            let long = &data[data.len() - length..];
+            let mut begun = Begun::default();
+            let mut ended = None;
+            for others in [&[][..], &[700], &[64, 3000, 1], &[0], &[2000, 2001, 2002, 5]] {
+                let messages: Vec<_> = others.iter().map(|n| other(*n)).collect();
+                let along = if ended.is_none() { Some((long, &mut begun)) } else { None };
+                let (ids, id) = sha256_along(&messages, along);
+                assert!(ids.iter().eq(messages.iter().map(|(m, _)| sha256(m)).collect::<Vec<_>>().iter()));
+                ended = ended.or(id);
+                // Wherever it was left, it can be ended from there.
+                let (rest, _) = sha256_along(&[other(77), (long, begun)], None);
+                assert_eq!(rest, [sha256(&data[..77]), sha256(long)]);
+            }
+            assert!(ended.is_none_or(|id| id == sha256(long)), "{length}");
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(ended.is_some(), length < 5000 && lanes::available(), "{length}");
         }
     }
 }
