@@ -37,6 +37,10 @@ def chunk_lengths(data: Buffer, polynomial: int) -> list[int]:
 def open_blob(key: Key, sealed: Buffer, blob_id: str, uncompressed_length: int) -> bytes:
     """Unseal, decompress (if `uncompressed_length` is not 0) and check one blob against its id."""
 
+def check_blobs(key: Key, data: Buffer, blobs: Sequence[tuple[int, int, int, str]]) -> list[bool]:
+    """Whether each of these pieces of `data` (offset, length, uncompressed length or 0, id) is a blob that opens to what
+    its id says."""
+
 @final
 class Location:
     """Where a blob is stored; `length` is the sealed length, `uncompressed_length` is 0 for a blob stored raw."""

@@ -130,7 +130,7 @@ def _sealed_anew(
     """The blob under the target's key: compressed as it was, or for the first time; raw for a target of version 1."""
     entry, version = blob.entry, writing.repository.config.version
     if version < 2 or (not entry.uncompressed_length and (compress or entry.kind == "tree")):
-        return seal_blob(writing, entry.kind, blob.content, entry.blob)
+        return seal_blob(writing, entry.kind, blob.content(reading.repository.kernel_key), entry.blob)
     key = writing.repository.kernel_key
     sealed = key.seal(reading.repository.kernel_key.unseal(blob.sealed))
     try:

@@ -18,6 +18,8 @@ from lowtide_engine.errors import EngineError
 from lowtide_engine.repository.go_text import go_json
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from lowtide_engine._kernel import BlobKind, PackEntry
     from lowtide_engine.repository import IndexedRepository
 
@@ -121,14 +123,15 @@ class _OpenPack:
     data: bytearray = field(default_factory=bytearray)
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, entry: Entry, sealed: bytes) -> None:
-        self.entries.append(replace(entry, offset=len(self.data), length=len(sealed)))
+    def add(self, entry: Entry, sealed: Buffer) -> None:
+        offset = len(self.data)
         self.data += sealed
+        self.entries.append(replace(entry, offset=offset, length=len(self.data) - offset))
 
     def take_over(self, other: _OpenPack) -> None:
         """Put another's blobs behind ours."""
         for entry in other.entries:
-            self.add(entry, bytes(memoryview(other.data)[entry.offset : entry.offset + entry.length]))
+            self.add(entry, memoryview(other.data)[entry.offset : entry.offset + entry.length])
 
 
 class PackWriter:
@@ -161,7 +164,7 @@ class PackWriter:
             self.added += len(content)
         return blob
 
-    def add(self, entry: Entry, sealed: bytes) -> None:
+    def add(self, entry: Entry, sealed: Buffer) -> None:
         """Take a blob that is sealed for this repository, whether or not it is there already."""
         self._taken.add((entry.kind, entry.blob))
         packs = self._open.setdefault(entry.kind, [_OpenPack() for _ in range(OPEN_PACKS)])

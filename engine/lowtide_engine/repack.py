@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lowtide_engine.errors import Interrupted
 from lowtide_engine.packing import Entry, IndexWriter, PackWriter, entries_of, seal_blob
 from lowtide_engine.reporting import Counted
+from lowtide_engine.repository.sealing import OVERHEAD
 from lowtide_engine.unpacking import Blob, read_blobs
 
 if TYPE_CHECKING:
@@ -72,13 +73,14 @@ class Repacker:
 
     def _copy(self, blob: Blob) -> None:
         entry, sealed = blob.entry, blob.sealed
-        if self._should_compress(blob):
-            entry, sealed = seal_blob(self._indexed, entry.kind, blob.content, entry.blob)
+        if self._should_compress(entry):
+            content = blob.content(self._indexed.repository.kernel_key)
+            entry, sealed = seal_blob(self._indexed, entry.kind, content, entry.blob)
         self._packs.add(entry, sealed)
         self._read += blob.read
         total = len(self._plan.repack)
         self._reporter.progress(Counted(0, total, self._read, self._plan.repack_size, current=(blob.pack.encode(),)))
 
-    def _should_compress(self, blob: Blob) -> bool:
-        raw = self._version >= 2 and not blob.entry.uncompressed_length and len(blob.content) > 0
-        return raw and (blob.entry.kind == "tree" or self._compress)
+    def _should_compress(self, entry: Entry) -> bool:
+        raw = self._version >= 2 and not entry.uncompressed_length and entry.length > OVERHEAD
+        return raw and (entry.kind == "tree" or self._compress)

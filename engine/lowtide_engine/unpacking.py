@@ -1,5 +1,5 @@
-"""Blobs out of packs: read in ranges, some ahead, each unsealed and hashed on its way; what prune, copy and repair
-packs read with.
+"""Blobs out of packs: read in ranges, some ahead, each unsealed and hashed on its way by the threads that read; what
+prune, copy and repair packs read with.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lowtide_engine._kernel import KernelError, open_blob, read_pack_header
+from lowtide_engine._kernel import KernelError, check_blobs, open_blob, read_pack_header
 from lowtide_engine.errors import Interrupted, RepositoryDamaged
 from lowtide_engine.packing import Entry, entries_of
 from lowtide_engine.storage import File, FileKind
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from lowtide_engine._kernel import Key
     from lowtide_engine.repository import IndexedRepository, Repository
 
 RANGE_BYTES = 8 * 1024 * 1024
@@ -29,14 +32,17 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob that was read: `sealed` are its bytes as they are in a pack, `content` what it says. `pack` and `read`
-    are where it was looked for and how long its place there is, whichever copy it came from in the end."""
+    """A blob that was read and is what its id says: `sealed` are its bytes as they are in a pack. `pack` and `read` are
+    where it was looked for and how long its place there is, whichever copy it came from in the end."""
 
     entry: Entry
-    sealed: bytes
-    content: bytes
+    sealed: Buffer
     pack: str
     read: int
+
+    def content(self, key: Key) -> bytes:
+        """What it holds, opened anew by the key of its repository."""
+        return open_blob(key, self.sealed, self.entry.blob, self.entry.uncompressed_length)
 
 
 def read_blobs(
@@ -49,7 +55,7 @@ def read_blobs(
     """
     ranges = (piece for pack, entries in wanted for piece in _ranges(pack, entries))
     with ThreadPoolExecutor(RANGES_AHEAD, thread_name_prefix="unpack") as pool:
-        ahead: deque[tuple[str, list[Entry], Future[bytes | None]]] = deque()
+        ahead: deque[tuple[str, list[Entry], Future[_Range | None]]] = deque()
         try:
             while True:
                 while len(ahead) < RANGES_AHEAD and (upcoming := next(ranges, None)) is not None:
@@ -109,38 +115,45 @@ def _ranges(pack: str, entries: Sequence[Entry]) -> Iterator[tuple[str, list[Ent
         yield pack, run
 
 
-def _fetch(indexed: IndexedRepository, pack: str, entries: list[Entry]) -> bytes | None:
-    """A range of a pack; None where it is damaged, so that its blobs are looked for one by one."""
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """A range of a pack, and of each of its blobs whether it is what its id says."""
+
+    data: bytes
+    good: Sequence[bool]
+
+
+def _fetch(indexed: IndexedRepository, pack: str, entries: list[Entry]) -> _Range | None:
+    """None where the range is damaged as a whole, so that its blobs are looked for one by one."""
     start, end = entries[0].offset, entries[-1].offset + entries[-1].length
     try:
-        return indexed.load_piece(pack, start, end - start, entries[0].kind)
+        data = indexed.load_piece(pack, start, end - start, entries[0].kind)
     except RepositoryDamaged:
         return None
+    places = [(entry.offset - start, entry.length, entry.uncompressed_length, entry.blob) for entry in entries]
+    return _Range(data, check_blobs(indexed.repository.kernel_key, data, places))
 
 
-def _opened(indexed: IndexedRepository, pack: str, entries: list[Entry], data: bytes | None) -> Iterator[Blob]:
-    key = indexed.repository.kernel_key
+def _opened(indexed: IndexedRepository, pack: str, entries: list[Entry], found: _Range | None) -> Iterator[Blob]:
     start = entries[0].offset
-    for entry in entries:
-        sealed = b"" if data is None else data[entry.offset - start : entry.offset - start + entry.length]
-        try:
-            content = open_blob(key, sealed, entry.blob, entry.uncompressed_length)
-        except KernelError:
-            found, sealed, content = _from_any_copy(indexed, entry)
-            yield Blob(found, sealed, content, pack, entry.length)
+    view = None if found is None else memoryview(found.data)
+    for number, entry in enumerate(entries):
+        if found is not None and view is not None and found.good[number]:
+            sealed = view[entry.offset - start : entry.offset - start + entry.length]
+            yield Blob(entry, sealed, pack, entry.length)
         else:
-            yield Blob(entry, sealed, content, pack, entry.length)
+            yield Blob(*_from_any_copy(indexed, entry), pack, entry.length)
 
 
-def _from_any_copy(indexed: IndexedRepository, entry: Entry) -> tuple[Entry, bytes, bytes]:
+def _from_any_copy(indexed: IndexedRepository, entry: Entry) -> tuple[Entry, bytes]:
     """The blob from wherever it can be read, fetched anew."""
     for place in indexed.index.locate(entry.kind, entry.blob):
         try:
             sealed = indexed.load_piece(place.pack, place.offset, place.length, entry.kind, fresh=True)
-            content = open_blob(indexed.repository.kernel_key, sealed, entry.blob, place.uncompressed_length)
+            open_blob(indexed.repository.kernel_key, sealed, entry.blob, place.uncompressed_length)
         except (KernelError, RepositoryDamaged):
             continue
-        return Entry(entry.kind, entry.blob, 0, place.length, place.uncompressed_length), sealed, content
+        return Entry(entry.kind, entry.blob, 0, place.length, place.uncompressed_length), sealed
     raise RepositoryDamaged(
         f"{entry.kind} blob {entry.blob} is needed and can't be read from any pack; no pack that is in the index "
         "was removed",

@@ -41,6 +41,25 @@ def test_zeros_are_cut_at_the_minimum_size() -> None:
         kernel.chunk_lengths(zeros, POLYNOMIAL ^ 1)
 
 
+def test_blobs_are_checked_where_they_lie() -> None:
+    key = kernel.Key(b"1" * 32, b"2" * 16, b"3" * 16)
+    plain = [b"raw", b"packed" * 1000, b"damaged", b"of another id", b"of another length" * 100]
+    raw = {0, 2, 3}
+    sealed = [key.seal(part if i in raw else kernel.zstd_compress(part)) for i, part in enumerate(plain)]
+    offsets = [sum(map(len, sealed[:i])) for i in range(len(sealed) + 1)]
+    data = bytearray(b"".join(sealed))
+    data[offsets[2] + 20] ^= 1
+    ids = [kernel.sha256(part) for part in plain]
+    ids[3] = ids[0]
+    lengths = [0 if i in raw else len(part) for i, part in enumerate(plain)]
+    lengths[4] += 1
+    places = [(offsets[i], len(sealed[i]), lengths[i], ids[i]) for i in range(len(plain))]
+    beyond = (len(data) - 10, 50, 0, ids[0])
+    far = (2**63, 2**63, 0, ids[0])
+    assert kernel.check_blobs(key, data, [*places, beyond, far]) == [True, True, *[False] * 5]
+    assert kernel.check_blobs(key, data, []) == []
+
+
 def test_what_is_no_id_or_kind_is_refused() -> None:
     index = kernel.Index()
     with pytest.raises(kernel.KernelError, match="64 hexadecimal digits"):

@@ -7,6 +7,7 @@ use super::IdArgument;
 use super::bytes::Bytes;
 use crate::chunker::Chunker;
 use crate::error::Result;
+use crate::pack::verify;
 use crate::{blob, codec, polynomial, seal, sha};
 
 /// The repository's master key (restic: AES-256-CTR with Poly1305-AES).
@@ -76,4 +77,20 @@ pub fn open_blob<'py>(
     uncompressed_length: u32,
 ) -> PyResult<Bound<'py, PyBytes>> {
     give(py, py.detach(|| blob::open_blob(&key.0, &sealed, &blob_id.0, uncompressed_length)))
+}
+
+/// Whether each of these pieces of `data` (offset, length, uncompressed length or 0, id) is a blob that opens to what its id says.
+#[pyfunction]
+pub fn check_blobs(
+    py: Python<'_>,
+    key: &Key,
+    data: Bytes,
+    blobs: Vec<(usize, usize, u32, IdArgument)>,
+) -> PyResult<Vec<bool>> {
+    let sealed = blobs.into_iter().map(|(offset, length, uncompressed_length, id)| {
+        let bytes = offset.checked_add(length).and_then(|end| data.get(offset..end));
+        blob::Sealed { bytes, id: id.0, uncompressed_length }
+    });
+    let sealed: Vec<_> = sealed.collect();
+    Ok(py.detach(|| verify::check_blobs(&key.0, &sealed))?)
 }

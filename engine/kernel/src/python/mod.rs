@@ -78,7 +78,8 @@ mod _kernel {
     use super::backup::Backup;
     #[pymodule_export]
     use super::blobs::{
-        Key, chunk_lengths, is_irreducible, open_blob, random_polynomial, sha256, zstd_compress, zstd_decompress,
+        Key, check_blobs, chunk_lengths, is_irreducible, open_blob, random_polynomial, sha256, zstd_compress,
+        zstd_decompress,
     };
     #[pymodule_export]
     use super::check::Check;
