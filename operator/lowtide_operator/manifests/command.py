@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lowtide_operator.manifests.security import elevated
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.naming import TAG_PREFIX, path_in_snapshot
 
@@ -113,6 +114,8 @@ def _restore(job: MoverJob) -> list[str]:
     if job.block:
         return [*words, "--verify"]
     words += ["--overwrite", "always", "--verify"]
+    # Who may give files away gives the volume's own folder back too; patterns choose files, and leave it alone.
+    words += ["--root-metadata"] if elevated(job) and not job.include else []
     words += _options("--include", job.include)
     return words + _options("--exclude", (f"/{OF_THE_FILE_SYSTEM}", *job.exclude))
 

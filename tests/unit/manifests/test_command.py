@@ -93,6 +93,13 @@ def test_a_mirror_deletes_and_reads_back_and_a_merge_does_not_delete() -> None:
     assert understood(COMMANDS["restore that a person vouches for"])["allow_partial"] is True
 
 
+def test_who_may_give_files_away_restores_the_volumes_own_folder_too_unless_patterns_choose() -> None:
+    elevated = CASES["restore-elevated"]
+    assert understood(elevated)["root_metadata"] is True
+    for other in (replace(elevated, include=("/wal",)), replace(elevated, elevated_allowed=False)):
+        assert understood(other)["root_metadata"] is False
+
+
 def test_a_folder_of_the_snapshot_becomes_the_root_of_the_volume() -> None:
     other, foreign = understood(COMMANDS["restore into another claim"]), understood(COMMANDS["restore of VolSync's"])
     assert (other["snapshot"], other["target"]) == (f"{SNAPSHOT_ID}:/volumes/data", "/volumes/copy")
