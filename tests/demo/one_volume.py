@@ -39,9 +39,12 @@ class OneVolume:
         mode: str = "ReadWriteOnce",
         block: bool = False,
         user: int | None = 1000,
+        fs_group: bool = True,
+        grace: int = 1,
     ) -> None:
         """Make it, and wait until its pod is ready. With `block` the claim is the device DEVICE, and no start is
-        written down. `user` None leaves it to the image, which then is root."""
+        written down. `user` None leaves it to the image, which then is root. Without `fs_group` the kubelet leaves
+        owners and modes on the volume alone. A pod takes its `grace` (seconds) to go."""
         claim = {
             "accessModes": [mode],
             "storageClassName": storage_class,
@@ -54,9 +57,12 @@ class OneVolume:
             else {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
         )
         note = "" if block else f"echo started >> {STARTS} && "
+        identity = {} if user is None else {"runAsUser": user, "runAsGroup": user}
+        if user is not None and fs_group:
+            identity["fsGroup"] = user
         pod = {
-            "securityContext": {} if user is None else {"runAsUser": user, "runAsGroup": user, "fsGroup": user},
-            "terminationGracePeriodSeconds": 1,
+            "securityContext": identity,
+            "terminationGracePeriodSeconds": grace,
             "containers": [
                 {
                     "name": "web",
