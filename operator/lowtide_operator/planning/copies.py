@@ -85,7 +85,7 @@ def take(run: Run[SnapshotStatus], policy: str, resolved: Resolved) -> bool:
     names = ", ".join(waiting)
     text = f"Copies are being made of {names}." if waiting else "The copies are ready."
     run.condition("Captured", Truth.FALSE, "Copying", text)
-    run.look_again(1)
+    run.look_soon(min((record.asked_at for record in run.status.copies), default=run.now))
     return False
 
 

@@ -239,12 +239,12 @@ def _stop(run: Run[S], settings: Quiesce, claims: frozenset[str], ledger: Quiesc
     if awake:
         text = f"Waiting until these say that they are paused: {', '.join(awake)}."
         run.condition("Quiesced", Truth.FALSE, "Pausing", text)
-        run.look_again(1)
+        run.look_soon(ledger.start_time or run.now)
         return False
     if waits or what:
         names = ", ".join(what or [f"{entry.kind} {entry.name}" for entry in waits])
         run.condition("Quiesced", Truth.FALSE, "Stopping", f"Waiting until these are gone: {names}.")
-        run.look_again(1)
+        run.look_soon(ledger.start_time or run.now)
         return False
     run.update(quiesce=ledger.model_copy(update={"gone_time": run.now}))
     run.condition("Quiesced", Truth.TRUE, "Gone", f"No pod has a volume of the group mounted; down: {_names(ledger)}.")

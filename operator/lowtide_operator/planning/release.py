@@ -74,7 +74,7 @@ def release(
         starting = [f"{e.kind} {e.name}" for e in entries if e.state is HeldState.RELEASED and not _is_up(run, e)]
         waits = f" The next ones wait until these are ready: {', '.join(starting)}." if starting else ""
         run.condition("Released", Truth.FALSE, "Releasing", f"The workloads are being put back.{waits}")
-        run.look_again(2)
+        run.look_soon(max((e.released_at for e in entries if e.released_at is not None), default=run.now))
         return False
     overridden = ", ".join(f"{e.kind} {e.name}" for e in entries if e.state is HeldState.OVERRIDDEN)
     run.condition(
@@ -99,7 +99,7 @@ def settle(run: Run[S]) -> bool:
     over = ledger.released_time + SETTLE_FOR
     if waiting and run.now < over:
         run.look_again_at(over)
-        run.look_again(1)
+        run.look_soon(ledger.released_time)
         return False
     run.update(
         quiesce=ledger.model_copy(update={"ready_time": run.now}),

@@ -34,6 +34,9 @@ S = TypeVar("S", SnapshotStatus, RestoreStatus)
 MAX_TEXT = 1000
 """Characters of a failure's message; the API allows 1024."""
 
+SOONEST, LATEST = 0.25, 2.0
+"""The bounds, in seconds, of how soon is looked again for what nothing reports."""
+
 
 @dataclass(slots=True)
 class Run(Generic[S]):
@@ -111,13 +114,20 @@ class Run(Generic[S]):
 
     def look_again(self, seconds: float) -> None:
         """Plan again after `seconds` at the latest, even if nothing is reported."""
-        seconds = max(1.0, seconds)
-        if self.look_again_in is None or seconds < self.look_again_in:
-            self.look_again_in = seconds
+        self._look_again(max(1.0, seconds))
+
+    def look_soon(self, since: datetime) -> None:
+        """Plan again for what nothing reports, such as pods and workloads that are not ours, after a tenth of the time
+        that has been waited for it `since` then, within SOONEST and LATEST: workloads are down meanwhile."""
+        self._look_again(min(max((self.now - since) / timedelta(seconds=10), SOONEST), LATEST))
 
     def look_again_at(self, moment: datetime) -> None:
         """Plan again at `moment` at the latest."""
         self.look_again((moment - self.now) / timedelta(seconds=1))
+
+    def _look_again(self, seconds: float) -> None:
+        if self.look_again_in is None or seconds < self.look_again_in:
+            self.look_again_in = seconds
 
     def plan(self) -> Plan:
         """What to do. Empty for a run of which nothing is left to do."""

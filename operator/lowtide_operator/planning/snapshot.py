@@ -5,7 +5,8 @@
        └────────────── a failure anywhere ──────────────> end movers ─> release ─> settle ─> hooks ─> end
 
 With copies, capture is only the making of them: movers store them between the last hooks and verdict, and a failure
-releases before it ends movers. Copies are deleted once they are stored, or the run fails.
+releases before it ends movers. Copies are deleted once they are stored, or the run fails. Where volumes are read
+directly and no hook is left, nothing waits for settle but the end.
 
 A step that is not done stops the plan there; the next observation goes on from it.
 """
@@ -28,7 +29,7 @@ from lowtide_operator.planning.capture import capture, store
 from lowtide_operator.planning.copies import discard, discarded, makes_copies, movers_of_volumes, take
 from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
 from lowtide_operator.planning.groups import unmark
-from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks
+from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks, hooks_left
 from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
@@ -127,14 +128,20 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
         if not (take(run, spec.policy_name, resolved) if makes_copies(resolved) else capture(run, spec, resolved)):
             return
     run.waiting("Releasing", "The workloads are being started again.")
-    if not _released(run) or not after_hooks(run, spec.policy_name) or run.failing:
+    if not _put_back(run):
+        return
+    back = settle(run)
+    if not back and (makes_copies(resolved) or hooks_left(run.status)):
+        return
+    if not after_hooks(run, spec.policy_name) or run.failing:
         return
     run.waiting("Uploading", "The copies are being stored in the repository, while the workloads run.")
     if not store(run, spec, resolved):
         return
     run.waiting("Concluding", "The group is being declared complete, and copies of its volumes are deleted.")
     discard(run)
-    if not _verdict(run, spec, resolved) or not discarded(run):
+    # What is stored is a group whether or not its workloads are ready again, which is waited for only before the end.
+    if not _verdict(run, spec, resolved) or not discarded(run) or not back:
         return
     _succeed(run)
 
@@ -190,13 +197,18 @@ def _streams(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -
     return False
 
 
-def _released(run: Run[SnapshotStatus]) -> bool:
-    """Put everything back and wait until it is ready."""
+def _put_back(run: Run[SnapshotStatus]) -> bool:
+    """Put everything back; whether that is done, ready or not."""
     if not release(run, movers=movers_of_volumes(run.status.resolved)):
         return False
     if run.status.quiesce is None and not is_true(run.status.conditions, "Released"):
         run.condition("Released", Truth.TRUE, "NothingHeld", "Nothing was stopped.")
-    return settle(run)
+    return True
+
+
+def _released(run: Run[SnapshotStatus]) -> bool:
+    """Put everything back and wait until it is ready."""
+    return _put_back(run) and settle(run)
 
 
 def _verdict(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:

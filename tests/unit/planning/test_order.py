@@ -5,13 +5,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.release import NEXT_AFTER
+from lowtide_operator.planning.run import LATEST, SOONEST
 from tests.property.planning_world import Cluster, Fate, reasons
 from tests.unit.planning.restores import RUN as RESTORE
 from tests.unit.planning.restores import backed_up, in_place
-from tests.unit.planning.runs import RUN, cluster, counts, fates, gone, message, outcome, status, until, workload
+from tests.unit.planning.runs import (
+    RUN,
+    cluster,
+    counts,
+    fates,
+    gone,
+    jobs_made,
+    message,
+    outcome,
+    status,
+    until,
+    workload,
+)
 
 FRONT_FIRST = {"workloads": [{"kind": "Deployment", "name": "front"}, {"kind": "Deployment", "name": "web"}]}
 
@@ -146,6 +162,62 @@ def test_one_that_does_not_become_ready_delays_the_others_and_keeps_them_down_no
     world.run(RUN, seconds=30)
     assert (outcome(world), counts(world)) == (("True", "Complete"), {"db": 1, "web": 3, "front": 2})
     assert reasons(status(world).conditions)["Released"] == ("True", "NotReadyAgain")
+
+
+def settling(world: Cluster) -> bool:
+    """Everything is put back, and db is not ready yet."""
+    ledger = status(world).quiesce
+    return ledger is not None and ledger.released_time is not None and ledger.ready_time is None
+
+
+def test_the_verdict_does_not_wait_until_workloads_are_ready_and_the_end_does():
+    world = shop()
+    hang_at_the_start_of_db(world)
+    until(world, lambda w: status(w).verdict_snapshot_id, seconds=20)
+    assert settling(world)
+    assert (outcome(world)[0], status(world).end_time) == ("Unknown", None)
+    world.run(RUN, seconds=30)
+    assert outcome(world) == ("True", "Complete")
+    assert jobs_made(world, "verdict") == 1
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"capture": {"method": "Snapshot"}},
+        {"hooks": {"after": [{"podSelector": {"matchLabels": {"app": "db"}}, "command": ["true"]}]}},
+    ],
+    ids=["copies are read", "a hook may still fail the run"],
+)
+def test_where_something_else_waits_for_workloads_so_does_the_verdict(policy: dict[str, Any]):
+    world = cluster(**policy)
+    hang_at_the_start_of_db(world)
+    until(world, settling, seconds=20)
+    for _ in range(10):
+        world.step()
+        world.reconcile(*RUN)
+    assert settling(world)
+    assert jobs_made(world, "verdict") == 0
+    assert world.hooked == []
+    assert not policy.get("capture") or jobs_made(world, "backup") == 0
+    world.run(RUN, seconds=30)
+    assert outcome(world) == ("True", "Complete")
+
+
+def test_what_nothing_reports_is_asked_for_soon_at_first_and_seldom_later():
+    world = cluster()
+    hang_at_the_start_of_db(world)
+    until(world, settling, seconds=1)
+    waits: list[float | None] = []
+    for _ in range(30):
+        world.step()
+        waits.append(world.reconcile(*RUN).requeue_after)
+        world.pass_time(2)
+        if not settling(world):
+            break
+    found = [wait for wait in waits if wait is not None]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (SOONEST, LATEST)
 
 
 def test_past_max_downtime_everything_starts_at_once():
