@@ -78,7 +78,12 @@ async def _work(
     cluster: Cluster, settings: Settings, metrics: Metrics, heartbeat: Heartbeat, uid: str, ending: asyncio.Event
 ) -> None:
     """Watch, look and write, until `ending` is set."""
-    installation = Installation(image=settings.mover_image, cluster_uid=uid, pull_policy=settings.mover_pull_policy)
+    installation = Installation(
+        image=settings.mover_image,
+        cluster_uid=uid,
+        pull_policy=settings.mover_pull_policy,
+        exec_account=settings.exec_account,
+    )
     queue: WorkQueue[Key] = WorkQueue()
     argocd = Argo(ArgoMode(settings.argocd), settings.argocd_namespaces)
     paused = argocd.namespaces if argocd.mode is ArgoMode.PAUSE else ()
@@ -95,7 +100,7 @@ async def _work(
 
     def build(job: MoverJob | HookJob) -> Manifest:
         if isinstance(job, HookJob):
-            return hook_job(job, installation, settings.exec_account)
+            return hook_job(job, installation)
         return mover_job(job, installation)
 
     applier = Applier(cluster, build, lambda job: release_job(job, installation, pods))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lowtide_engine.contract import Outcome, Result, encode
-from lowtide_operator.api.stream import Stream
+from lowtide_operator.api.stream import ResolvedStream
 from lowtide_operator.planning import actions as act
 from lowtide_operator.planning.naming import is_ours
 from lowtide_operator.planning.observed import (
@@ -421,7 +421,7 @@ class Others:
         ]
 
 
-def streamed(job: act.MoverJob | act.HookJob) -> Stream | None:
+def streamed(job: act.MoverJob | act.HookJob) -> ResolvedStream | None:
     """The stream that the mover stores."""
     return None if isinstance(job, act.HookJob) else job.stream
 

@@ -50,9 +50,11 @@ def lost_result() -> tuple[Cluster, tuple[str, str]]:
 
 
 def streams() -> tuple[Cluster, tuple[str, str]]:
-    """A stream whose result is lost, before one volume."""
-    container = {"image": "postgres:16", "command": ["pg_dump", "shop"]}
-    world = group(streams=[{"name": "shop.sql", "container": container}], volumes={"claims": ["files"]})
+    """Streams whose results are lost, of a container and of a running pod, before one volume."""
+    command = {"command": ["pg_dump", "shop"]}
+    container, pod = {"image": "postgres:16", **command}, {"podSelector": {"matchLabels": {"app": "db"}}, **command}
+    two = [{"name": "roles.sql", "container": container}, {"name": "shop.sql", "exec": pod}]
+    world = group(streams=two, volumes={"claims": ["files"]})
     world.add_snapshot()
     world.fate = lambda job: Fate("vanish") if job.stream is not None else Fate()
     return world, ("snapshot", "one")

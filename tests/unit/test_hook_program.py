@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lowtide_engine.contract import Outcome, decode
+from lowtide_operator import execution
 from lowtide_operator import hook as program
 from lowtide_operator.cluster.connection import NoCluster
 from lowtide_operator.cluster.errors import Forbidden, Unreachable
-from lowtide_operator.cluster.exec import ExecCut, ExecRefused
-from lowtide_operator.hook import Hook, HookFailed
+from lowtide_operator.cluster.exec import Ended, ExecCut, ExecRefused, Sink, SlowSink
+from lowtide_operator.execution import Execution, ExecutionFailed
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_LABEL
-
-Sink = Callable[[bytes], None]
 
 
 def pod(name: str = "db-0", *containers: str, ready: bool = True, phase: str = "Running", **metadata: Any) -> Any:
@@ -47,26 +46,26 @@ class Played:
         return found  # type: ignore[no-any-return]
 
     async def execute(
-        self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdout: Sink, stderr: Sink
-    ) -> int:
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdout: SlowSink, stderr: Sink
+    ) -> Ended:
         self.executed.append((pod, container, tuple(command)))
-        stdout(b"the secret of the shop\n")
+        await stdout(b"the secret of the shop\n")
         stderr(self.stderr)
         end = self.ends.pop(0)
         if isinstance(end, Exception):
             raise end
         if end < 0:
             await asyncio.Event().wait()
-        return end
+        return Ended(end, whole=False)
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(execution, "LOOK_SECONDS", 0)
 
 
 async def run(cluster: Played, container: str = "", patience: float = 10) -> str:
-    hook = Hook(cluster, "shop", "app=db", container, ["sync"])  # type: ignore[arg-type]
+    hook = Execution(cluster, "shop", "app=db", container, ["sync"])  # type: ignore[arg-type]
     try:
         async with asyncio.timeout(patience):
             return await hook.run()
@@ -75,7 +74,7 @@ async def run(cluster: Played, container: str = "", patience: float = 10) -> str
 
 
 async def failure(cluster: Played, container: str = "", patience: float = 10) -> tuple[str, str]:
-    with pytest.raises(HookFailed) as caught:
+    with pytest.raises(ExecutionFailed) as caught:
         await run(cluster, container, patience)
     assert "the secret of the shop" not in str(caught.value), "standard output is nobody's business"
     return caught.value.reason, str(caught.value)
@@ -127,7 +126,7 @@ async def test_a_command_that_fails_is_quoted_by_the_last_lines_of_its_standard_
 async def test_a_long_complaint_is_cut_at_its_beginning() -> None:
     _, said = await failure(Played([pod()], ends=[1], stderr=b"x" * 9000 + b" the end"))
     quoted = said.partition("last words: ")[2]
-    assert len(quoted) == program.QUOTED
+    assert len(quoted) == execution.QUOTED
     assert quoted.startswith("…")
     assert quoted.endswith(" the end")
 
@@ -176,7 +175,7 @@ def test_the_command_is_all_that_follows_as_it_stands() -> None:
     ("end", "code", "outcome", "reason"),
     [
         ("done", 0, Outcome.OK, "Done"),
-        (HookFailed("TimedOut", "why"), 1, Outcome.FAILED, "TimedOut"),
+        (ExecutionFailed("TimedOut", "why"), 1, Outcome.FAILED, "TimedOut"),
         (ExecRefused("no such program"), 1, Outcome.FAILED, "ExecRefused"),
         (NoCluster("nowhere"), 1, Outcome.FAILED, "NoCluster"),
     ],

@@ -170,7 +170,8 @@ class BackupPolicySpec(Model):
     streams: Annotated[tuple[Stream, ...], Field(max_length=16, json_schema_extra=BY_NAME)] = ()
     """What commands write, such as the dump of a database: each becomes a file of the Snapshot. They run before
     anything is stopped, since a dump needs its server: a stream is a little older than the volumes, and where one fails
-    or is cut, nothing is stopped and the run fails. Off unless the chart allows it (streams.allow)."""
+    or is cut, nothing is stopped and the run fails. Each runs in an image that the policy names, or in a pod that runs
+    already; the chart must allow that."""
     quiesce: Quiesce = Field(default_factory=Quiesce)
     """How the workloads that use the volumes are stopped."""
     hooks: Hooks = Field(default_factory=Hooks)

@@ -15,7 +15,7 @@ from lowtide_operator.api.mover import CopiedTolerations, Mover, MoverSecurityCo
 from lowtide_operator.api.policy import BY_NAME, CONDITIONS, Capture, DeletionPolicy
 from lowtide_operator.api.quiesce import ArmedRelease, Quiesce, QuiesceLedger
 from lowtide_operator.api.repository import Repository
-from lowtide_operator.api.stream import Stream
+from lowtide_operator.api.stream import ResolvedStream
 from lowtide_operator.api.values import Elapsed, PolicyName, Tag, Timestamp
 
 BY_CLAIM = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["claim"]}
@@ -115,7 +115,7 @@ class Resolved(Model):
     """The claims of the group."""
     capture: Capture
     """How their state is held fast; method Direct where there are only streams."""
-    streams: Annotated[tuple[Stream, ...], Field(json_schema_extra=BY_NAME)] = ()
+    streams: Annotated[tuple[ResolvedStream, ...], Field(json_schema_extra=BY_NAME)] = ()
     """The streams of the group."""
     quiesce: Quiesce
     """How workloads are stopped; strategy None where there are only streams."""

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lowtide_operator.api.model import Model
+from lowtide_operator.api.model import Model, Rule
 from lowtide_operator.api.mover import Resources
+from lowtide_operator.api.podcommand import Command, PodCommand
 from lowtide_operator.api.values import Duration, Name, StreamName
 
 Word = Annotated[str, Field(max_length=8192)]
@@ -32,13 +33,54 @@ class StreamContainer(Model):
     """Resources of the container."""
 
 
+class StreamExec(PodCommand):
+    """A command in a pod that runs already."""
+
+
 class Stream(Model):
     """What a command writes, as one file of the Snapshot."""
 
+    rules = (
+        Rule(
+            "has(self.container) != has(self.exec)",
+            "say by container or by exec where the command runs, and only by one of the two",
+            lambda self: (self.container is None) != (self.exec is None),
+        ),
+    )
+
     name: StreamName
     """The file's name: it is /streams/<name> in the repository."""
-    container: StreamContainer
-    """The command, and the image in which it runs."""
+    container: StreamContainer | None = None
+    """The command, and the image in which it runs, beside the mover. Off unless the chart allows it (streams.allow)."""
+    exec: StreamExec | None = None
+    """The command, and the pod that runs already in which it is executed: in that of a database, for example, where it
+    needs no other image and no password. What it writes to its standard output is stored; the end of what it writes to
+    its standard error is told where it fails. It may run again where an attempt failed, and nothing ends it from
+    outside. Off unless the chart allows it for the namespace (exec.namespaces)."""
     timeout: Duration | None = None
-    """How long the command may take, waiting for its image included. Absent: mover.deadlines.whole. One that writes
-    nothing for mover.deadlines.noProgress is ended before that."""
+    """How long the command may take, waiting for its image or its pod included. Absent: mover.deadlines.whole. One that
+    writes nothing for mover.deadlines.noProgress is ended before that."""
+
+
+class ResolvedExec(Model):
+    """Where a command is executed, as it was when the run started."""
+
+    selector: str
+    """The selector of its pod, as `kubectl get pods -l` takes it; that of the workload where the policy names one."""
+    container: str = ""
+    """The container; empty for the only one."""
+    command: Command
+    """The program and its arguments."""
+
+
+class ResolvedStream(Model):
+    """A stream as it was when the run started."""
+
+    name: StreamName
+    """The file's name."""
+    container: StreamContainer | None = None
+    """The command, and the image in which it runs."""
+    exec: ResolvedExec | None = None
+    """The command, and the pod in which it is executed."""
+    timeout: Duration | None = None
+    """How long the command may take."""

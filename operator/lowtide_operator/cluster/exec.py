@@ -1,16 +1,16 @@
 """Execute a command in a container, over a WebSocket to the API server (subprotocol v4.channel.k8s.io).
 
 Each message is one byte that names the channel, then data: 1 is the command's standard output, 2 its standard error, 3
-a Status document that says how it ended. A connection that ends without that document tells nothing about the command.
-Nothing ends a command from outside: whoever lets go of the connection leaves it running.
+a Status document that says how it ended. A connection that ends without that document tells nothing about the command,
+and only one that the server then closes in order has surely delivered all of its output. Nothing ends a command from
+outside: whoever lets go of the connection leaves it running.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
@@ -22,11 +22,22 @@ PROTOCOL = "v4.channel.k8s.io"
 STDOUT, STDERR, STATUS = 1, 2, 3
 CONNECT_SECONDS = 10.0
 PING_SECONDS = 30.0
-"""How often a connection on which nothing is said is tried: a node that is gone is noticed in that time."""
+"""After how long a connection on which nothing is said is tried, and how long its answer may take. Only time in which
+this side listens counts: one that takes its time with the output can't hear the answer behind it."""
 CLOSE_SECONDS = 10.0
-"""How long the last output is waited for after it was said how the command ended: each channel has its own pace."""
+"""How long more is waited for after it was said how the command ended: each channel has its own pace."""
 
 Sink = Callable[[bytes], None]
+SlowSink = Callable[[bytes], Awaitable[None]]
+"""What comes next is not read before it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit code, and whether all of its output came, by the server's own account."""
+
+    code: int
+    whole: bool
 
 
 class ExecRefused(ClusterError):
@@ -45,9 +56,10 @@ class ExecutingCluster(KubernetesCluster):
     """A cluster in whose pods commands can be executed."""
 
     async def execute(
-        self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdout: Sink, stderr: Sink
-    ) -> int:
-        """The exit code of `command`. What it writes is handed over as it comes. There is no deadline.
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdout: SlowSink, stderr: Sink
+    ) -> Ended:
+        """How `command` ended. What it writes is handed over as it comes, in constant memory: `stdout` sets the pace.
+        There is no deadline. What the sinks raise is raised.
 
         Raises Unreachable, Forbidden and others as Cluster does, where the command was certainly not started;
         ExecRefused; ExecCut.
@@ -69,7 +81,7 @@ class ExecutingCluster(KubernetesCluster):
                     address,
                     headers=headers,
                     protocols=(PROTOCOL,),
-                    heartbeat=PING_SECONDS,
+                    autoping=False,
                     proxy=self._client.configuration.proxy,
                 ) as socket,
             ):
@@ -83,27 +95,41 @@ class ExecutingCluster(KubernetesCluster):
             raise ExecCut(f"{what}: {str(error) or type(error).__name__}") from error
 
 
-async def _follow(socket: aiohttp.ClientWebSocketResponse, what: str, stdout: Sink, stderr: Sink) -> int:
-    """Hand on what comes until the connection ends; the exit code that was said meanwhile."""
+async def _follow(socket: aiohttp.ClientWebSocketResponse, what: str, stdout: SlowSink, stderr: Sink) -> Ended:
+    """Hand on what comes until the connection ends; how the command ended, by what was said meanwhile."""
     status: bytes | None = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(None) as patience:
-            async for message in socket:
-                if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
-                    continue
-                data = message.data.encode() if isinstance(message.data, str) else message.data
-                if len(data) < 2:
-                    continue
-                if data[0] == STDOUT:
-                    stdout(data[1:])
-                elif data[0] == STDERR:
-                    stderr(data[1:])
-                elif data[0] == STATUS:
-                    status = data[1:]
-                    patience.reschedule(asyncio.get_running_loop().time() + CLOSE_SECONDS)
+    asked = whole = False
+    while True:
+        try:
+            message = await socket.receive(PING_SECONDS if status is None else CLOSE_SECONDS)
+        except TimeoutError:
+            if asked or status is not None:
+                break
+            asked = True
+            await socket.ping()
+            continue
+        asked = False
+        if message.type is aiohttp.WSMsgType.CLOSE:
+            whole = True
+            break
+        if message.type in (aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+            break
+        if message.type is aiohttp.WSMsgType.PING:
+            await socket.pong(message.data)
+        if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+            continue
+        data = message.data.encode() if isinstance(message.data, str) else message.data
+        if len(data) < 2:
+            continue
+        if data[0] == STDOUT:
+            await stdout(data[1:])
+        elif data[0] == STDERR:
+            stderr(data[1:])
+        elif data[0] == STATUS:
+            status = data[1:]
     if status is None:
         raise ExecCut(f"{what}: the connection ended before the command did (close code {socket.close_code}).")
-    return _exit_code(status, what)
+    return Ended(_exit_code(status, what), whole)
 
 
 def _exit_code(document: bytes, what: str) -> int:

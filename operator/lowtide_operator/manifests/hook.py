@@ -20,15 +20,15 @@ REQUESTS = {"cpu": "10m", "memory": "64Mi"}
 LIMITS = {"memory": "256Mi"}
 
 
-def hook_job(job: HookJob, installation: Installation, account: str) -> dict[str, Any]:
-    """The Job for `job`, ready to be created. `account` is the service account, in the namespace of the run."""
-    return run_once(job, CONTAINER, _pod(job, installation, account))
+def hook_job(job: HookJob, installation: Installation) -> dict[str, Any]:
+    """The Job for `job`, ready to be created."""
+    return run_once(job, CONTAINER, _pod(job, installation))
 
 
-def _pod(job: HookJob, installation: Installation, account: str) -> dict[str, Any]:
+def _pod(job: HookJob, installation: Installation) -> dict[str, Any]:
     return {
         "restartPolicy": "Never",
-        "serviceAccountName": account,
+        "serviceAccountName": installation.exec_account,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,

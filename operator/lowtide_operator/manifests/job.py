@@ -14,8 +14,9 @@ from typing import Any
 from lowtide_engine.contract import RESULT_FILE_VARIABLE
 from lowtide_operator.api.mover import Resources
 from lowtide_operator.api.repository import CaBundle, Repository
+from lowtide_operator.api.stream import ResolvedStream
 from lowtide_operator.manifests import command, security
-from lowtide_operator.manifests.stream import handover_mount, stream_volumes, writer_container
+from lowtide_operator.manifests.stream import exec_container, handover_mount, stream_volumes, writer_container
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import HookJob, MoverJob, Placement
 
@@ -42,11 +43,13 @@ LEFT_ALONE = {
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What is the same for all movers of an installation. `pull_policy` is empty to leave it to Kubernetes."""
+    """What is the same for all Jobs of an installation. `pull_policy` is empty to leave it to Kubernetes.
+    `exec_account` is the service account, in the namespace of a run, that may execute commands in pods there."""
 
     image: str
     cluster_uid: str
     pull_policy: str = ""
+    exec_account: str = "lowtide-exec"
 
     def image_fields(self) -> dict[str, str]:
         """The fields of a container that say which image it runs."""
@@ -132,7 +135,9 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
         "volumes": volumes,
     }
     if job.stream is not None:
-        pod["containers"].append(writer_container(job.stream, _resources(job.stream.container.resources)))
+        pod["containers"].append(_writer(job, job.stream, installation))
+        if job.stream.exec is not None:
+            pod["serviceAccountName"] = installation.exec_account
     if job.mover.node_selector:
         pod["nodeSelector"] = dict(job.mover.node_selector)
     if tolerations := _tolerations(job):
@@ -142,6 +147,15 @@ def _pod(job: MoverJob, installation: Installation) -> dict[str, Any]:
     if job.placement.spread:
         pod["topologySpreadConstraints"] = [_apart(job)]
     return pod
+
+
+def _writer(job: MoverJob, stream: ResolvedStream, installation: Installation) -> dict[str, Any]:
+    """The container that writes the stream."""
+    if stream.exec is not None:
+        return exec_container(job, stream.exec, installation.image_fields())
+    if stream.container is not None:
+        return writer_container(stream.container, _resources(stream.container.resources))
+    raise ValueError(f"the Job {job.name} does not say where the command of its stream runs")
 
 
 def _environment(job: MoverJob, installation: Installation) -> list[dict[str, Any]]:
@@ -201,7 +215,7 @@ def _volumes(job: MoverJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
         if not job.block:
             mounts.append(mount)
     if job.stream is not None:
-        volumes += stream_volumes()
+        volumes += stream_volumes(job.stream)
         mounts.append(handover_mount())
     _add_repository(job.repository, volumes, mounts)
     return volumes, mounts

@@ -1,16 +1,20 @@
-"""The container in which the command of a stream runs, beside the mover that stores what it writes.
+"""The container beside the mover of a stream: the command that writes it runs there, or has its output brought from a
+pod that runs already.
 
-The two share an empty folder, and nothing else: no volume, no Secret of the repository. The mover makes a FIFO there
-and waits; the shell here waits for the FIFO, runs the command into it, and notes last how it ended, since the end of a
-pipe says nothing (lowtide_engine.stream, Handover).
+The two share an empty folder, and nothing else: no volume, no Secret of the repository, no token. The mover makes a
+FIFO there and waits; the writer waits for the FIFO, writes the stream into it, and notes last how the command ended,
+since the end of a pipe says nothing (lowtide_engine.stream, Handover).
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from lowtide_operator.api.stream import Stream
-from lowtide_operator.manifests.command import HANDOVER
+from lowtide_operator.api.stream import ResolvedExec, ResolvedStream, StreamContainer
+from lowtide_operator.manifests import security
+from lowtide_operator.manifests.command import HANDOVER, container_arguments
+from lowtide_operator.planning.actions import MoverJob
 from lowtide_operator.planning.mover_pods import WRITER_CONTAINER
 
 HOME = "/tmp"  # noqa: S108 - a mount of the container's own, not a file in a shared folder
@@ -31,9 +35,22 @@ code appears whole. `trap`: a shell that is a container's first process is not e
 nor while it waits for a command in the foreground; whatever still runs ends with it."""
 
 
-def writer_container(stream: Stream, resources: dict[str, Any]) -> dict[str, Any]:
-    """The container; where it fails, the end of its log becomes its termination message, which the operator reads."""
-    wanted = stream.container
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where every client looks for it
+TOKEN_SECONDS = 3600
+"""How long a token is good for; the kubelet renews it before. The API server asks for it when a connection begins."""
+
+POD_PATIENCE = timedelta(minutes=2)
+"""How long the pod of a command may take to be the only one, and ready: longer than a restart, and not long, since the
+next attempt looks again."""
+
+EXEC_REQUESTS = {"cpu": "50m", "memory": "64Mi"}
+EXEC_LIMITS = {"memory": "256Mi"}
+"""It holds the pieces that are on their way, whatever the size of the stream."""
+
+
+def writer_container(wanted: StreamContainer, resources: dict[str, Any]) -> dict[str, Any]:
+    """The container of a command with an image of its own; where it fails, the end of its log becomes its termination
+    message, which the operator reads."""
     return {
         "name": WRITER_CONTAINER,
         "image": wanted.image,
@@ -48,14 +65,51 @@ def writer_container(stream: Stream, resources: dict[str, Any]) -> dict[str, Any
     }
 
 
+def exec_container(job: MoverJob, wanted: ResolvedExec, image: dict[str, str]) -> dict[str, Any]:
+    """The container that has a command executed in a pod: the only one in the pod that has a token, and it has nothing
+    of the repository. `image` are the fields that say which image of ours it runs."""
+    return {
+        "name": WRITER_CONTAINER,
+        **image,
+        "command": ["lowtide-stream"],
+        "args": container_arguments(_exec_arguments(job, wanted)),
+        "env": [{"name": "TZ", "value": "UTC"}, {"name": "HOME", "value": HOME}],
+        "resources": {"requests": EXEC_REQUESTS, "limits": EXEC_LIMITS},
+        "securityContext": security.confined(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            handover_mount(),
+            {"name": "writer-scratch", "mountPath": HOME},
+            {"name": "token", "mountPath": TOKEN_PATH, "readOnly": True},
+        ],
+    }
+
+
+def token_volume() -> dict[str, Any]:
+    """What a container needs to ask the API server: a token of the pod's account, for that container alone."""
+    token = {"path": "token", "expirationSeconds": TOKEN_SECONDS}
+    authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    return {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}, {"configMap": authority}]}}
+
+
+def _exec_arguments(job: MoverJob, wanted: ResolvedExec) -> list[str]:
+    words = [f"--handover={HANDOVER}", f"--namespace={job.namespace}", f"--selector={wanted.selector}"]
+    words += [f"--container={wanted.container}"] if wanted.container else []
+    # Before the run's own deadlines, which can't tell why nothing came.
+    patience = min(POD_PATIENCE, job.mover.deadlines.no_progress / 2).total_seconds()
+    patience = min(patience, (job.active_deadline or patience * 2) / 2)
+    return [*words, f"--patience={int(patience)}", "--", *wanted.command]
+
+
 def handover_mount() -> dict[str, Any]:
     """Where both containers have the folder."""
     return {"name": "handover", "mountPath": HANDOVER}
 
 
-def stream_volumes() -> list[dict[str, Any]]:
+def stream_volumes(stream: ResolvedStream) -> list[dict[str, Any]]:
     """The volumes that a stream's pod has beside a mover's."""
     return [
         {"name": "handover", "emptyDir": {"sizeLimit": HANDOVER_LIMIT}},
         {"name": "writer-scratch", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}},
+        *([token_volume()] if stream.exec is not None else ()),
     ]

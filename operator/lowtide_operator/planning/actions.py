@@ -18,7 +18,7 @@ from lowtide_operator.planning.observed import NOTHING, Identity, Uid
 if TYPE_CHECKING:
     from lowtide_operator.api.mover import CopiedToleration, Mover
     from lowtide_operator.api.repository import Repository
-    from lowtide_operator.api.stream import Stream
+    from lowtide_operator.api.stream import ResolvedStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,9 @@ class MoverJob:
       selects must exist, and its id is reported.
     - BACKUP: back up /volumes/<claim> under that path, with `host` and `tags`; `parent_tags` select what may be the
       parent. No file at all is a failure, unless `may_be_empty`.
-    - STREAM: run the command of `stream` in a container beside the mover, which stores its standard output as the file
-      /streams/<name>, with `host` and `tags`. A command that fails, or writes nothing, is a failure.
+    - STREAM: run the command of `stream` in a container beside the mover, or execute it from there in a pod that runs;
+      the mover stores its standard output as the file /streams/<name>, with `host` and `tags`. A command that fails,
+      writes nothing, or of which it is not known how it ended, is a failure.
     - LOOKUP: report the ids of the snapshots that carry all of `tags`, the newest last; none is a success with no
       ids; the outcome is partial where the newest is tagged partial.
     - VERDICT: write the verdict snapshot that names `snapshot_ids`, with `host` and `tags`; one that exists is
@@ -148,7 +149,7 @@ class MoverJob:
     writes: bool = False
     copy: str = ""
     """BACKUP: the claim that is mounted in place of `claim`, whose copy it is."""
-    stream: Stream | None = None
+    stream: ResolvedStream | None = None
     """STREAM: what is stored; required there."""
     host: str = ""
     tags: tuple[str, ...] = ()

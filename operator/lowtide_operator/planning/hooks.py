@@ -11,14 +11,14 @@ from datetime import timedelta
 
 from lowtide_operator.api import SnapshotStatus
 from lowtide_operator.api.conditions import Truth
-from lowtide_operator.api.hooks import Hook, HookOutcome, Hooks, HookStatus, OnError, ResolvedHook
+from lowtide_operator.api.hooks import HookOutcome, Hooks, HookStatus, OnError, ResolvedHook
 from lowtide_operator.api.jobs import JobRecord
 from lowtide_operator.api.mover import Deadlines, Mover, Retry
-from lowtide_operator.api.selectors import selector_text
 from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, HookJob, Purpose
 from lowtide_operator.planning.jobs import GOOD, Task, drive, latest
 from lowtide_operator.planning.naming import job_labels
+from lowtide_operator.planning.podcommands import HOW_TO_ALLOW, selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
 
 BEFORE, AFTER = "before", "after"
@@ -27,10 +27,7 @@ PURPOSES = {BEFORE: Purpose.BEFORE_HOOK, AFTER: Purpose.AFTER_HOOK}
 MARGIN = timedelta(minutes=1)
 """How much longer than its hook a Job may take: for the hook's own program to start and to write down what it saw."""
 
-NOT_ALLOWED = (
-    "The policy has hooks, and this installation may execute no command in pods of namespace {}: add it to the chart's "
-    "value exec.namespaces, which gives an account in that namespace the right to, or take the hooks out of the policy."
-)
+NOT_ALLOWED = f"The policy has hooks, and {HOW_TO_ALLOW}"
 
 
 def resolve_hooks(run: Run[SnapshotStatus], hooks: Hooks) -> tuple[ResolvedHook, ...]:
@@ -38,13 +35,13 @@ def resolve_hooks(run: Run[SnapshotStatus], hooks: Hooks) -> tuple[ResolvedHook,
     if not hooks.before and not hooks.after:
         return ()
     if not run.world.exec_allowed:
-        run.fail("HooksNotAllowed", NOT_ALLOWED.format(run.meta.namespace))
+        run.fail("HooksNotAllowed", NOT_ALLOWED.format(run.meta.namespace, "hooks"))
         return ()
     stages = ((BEFORE, hooks.before), (AFTER, hooks.after))
     return tuple(
         ResolvedHook(
             name=f"{stage}-{number}",
-            selector=_selector(run, f"{stage}-{number}", hook),
+            selector=selector_of(run, hook, f"hook {stage}-{number}"),
             container=hook.container or "",
             command=hook.command,
             timeout=hook.timeout,
@@ -99,20 +96,6 @@ def failed_hooks(run: Run[SnapshotStatus]) -> tuple[str, ...]:
 def hooks_left(status: SnapshotStatus) -> bool:
     """Whether hooks in `after` have yet to run."""
     return any(known.outcome is None for known in status.hooks if known.name.startswith(AFTER))
-
-
-def _selector(run: Run[SnapshotStatus], name: str, hook: Hook) -> str:
-    if hook.workload is None:
-        return selector_text(hook.pod_selector.to_body()) if hook.pod_selector is not None else ""
-    wanted = hook.workload
-    for workload in run.world.workloads:
-        if (workload.kind, workload.meta.name) == (wanted.kind.value, wanted.name) and workload.selector:
-            return workload.selector
-    called = f"{wanted.kind.value} {wanted.name}"
-    run.fail(
-        "WorkloadMissing", f"There is no {called}, in whose pod hook {name} is to run: correct the policy's hooks."
-    )
-    return ""
 
 
 def _of(resolved: Resolved, stage: str) -> tuple[ResolvedHook, ...]:

@@ -20,7 +20,7 @@ from lowtide_operator.planning.movers import consumer_identity, consumer_tolerat
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
 from lowtide_operator.planning.run import Run, S
-from lowtide_operator.planning.streams import NOT_ALLOWED
+from lowtide_operator.planning.streams import resolve_streams
 
 POLICY_WAIT = timedelta(minutes=5)
 """How long a Snapshot made by hand waits for its policy to appear: they may come from one file."""
@@ -72,8 +72,7 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     capture = policy.spec.capture or Capture(method=CaptureMethod.DIRECT)
     _check_claims(run, policy.spec, capture, claims)
     check_privilege(run, policy.spec.mover)
-    if policy.spec.streams and not run.world.streams_allowed:
-        run.fail("StreamsNotAllowed", NOT_ALLOWED)
+    streams = resolve_streams(run, policy.spec.streams)
     hooks = resolve_hooks(run, policy.spec.hooks)
     if capture.method is CaptureMethod.GROUP_SNAPSHOT and not run.failing:
         is_of_one_driver(run, claims)
@@ -84,7 +83,7 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     if run.failing:
         return False
     resolved = _resolved(policy, policy.spec, capture, claims, copies, run.world, start_by)
-    resolved = resolved.model_copy(update={"hooks": hooks})
+    resolved = resolved.model_copy(update={"streams": streams, "hooks": hooks})
     run.update(start_time=run.now, attempt=1, resolved=resolved)
     run.waiting("Preflight", "The repository is being opened before anything is stopped.")
     run.look_again(1)
@@ -214,7 +213,6 @@ def _resolved(
             for claim in claims
         ),
         capture=capture,
-        streams=spec.streams,
         quiesce=spec.quiesce if spec.volumes is not None else Quiesce(strategy=QuiesceStrategy.NONE),
         mover=spec.mover,
     )

@@ -1,4 +1,5 @@
-"""Store the streams: a mover for each, with the command that writes it in a container beside it.
+"""Store the streams: a mover for each, and beside it a container that runs the command which writes it, or that has it
+executed in a pod of an application.
 
 They are stored before anything is stopped: a command that dumps a database needs the database, and one that fails is
 known before anything went down.
@@ -12,19 +13,47 @@ from lowtide_engine.contract import Result
 from lowtide_operator.api import SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.snapshot import Resolved, StreamStatus, VolumeOutcome
-from lowtide_operator.api.stream import Stream
+from lowtide_operator.api.stream import ResolvedExec, ResolvedStream, Stream, StreamExec
 from lowtide_operator.api.values import format_duration
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.jobs import Task, drive, is_gone, look_up_by
 from lowtide_operator.planning.movers import describe_for, followed, one_at_a_time
 from lowtide_operator.planning.naming import run_tags
 from lowtide_operator.planning.observed import MoverProgress
+from lowtide_operator.planning.podcommands import HOW_TO_ALLOW, selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
 
 NOT_ALLOWED = (
     "The policy has streams, whose commands run in images that it names, and this installation of Lowtide runs none: "
     "whoever installed it allows them by the chart's value streams.allow."
 )
+EXEC_NOT_ALLOWED = f"The policy has streams of commands in running pods, and {HOW_TO_ALLOW}"
+
+
+def resolve_streams(run: Run[SnapshotStatus], streams: tuple[Stream, ...]) -> tuple[ResolvedStream, ...]:
+    """The streams as the run goes by them. Fails the run where one is not allowed, or a workload has no pods to
+    find."""
+    if not run.world.streams_allowed and any(stream.container is not None for stream in streams):
+        run.fail("StreamsNotAllowed", NOT_ALLOWED)
+    if not run.world.exec_allowed and any(stream.exec is not None for stream in streams):
+        run.fail("StreamsNotAllowed", EXEC_NOT_ALLOWED.format(run.meta.namespace, "streams"))
+    return tuple(
+        ResolvedStream(
+            name=stream.name,
+            container=stream.container,
+            exec=_resolve_exec(run, stream.name, stream.exec) if stream.exec is not None else None,
+            timeout=stream.timeout,
+        )
+        for stream in streams
+    )
+
+
+def _resolve_exec(run: Run[SnapshotStatus], name: str, command: StreamExec) -> ResolvedExec:
+    return ResolvedExec(
+        selector=selector_of(run, command, f"the command of stream {name}"),
+        container=command.container or "",
+        command=command.command,
+    )
 
 
 def store_streams(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved) -> bool:
@@ -49,7 +78,7 @@ def stream_jobs(run: Run[SnapshotStatus]) -> list[JobRecord]:
     return [record for record in run.status.jobs if record.purpose == Purpose.STREAM.value]
 
 
-def _task(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, stream: Stream) -> Task:
+def _task(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, stream: ResolvedStream) -> Task:
     """Store one stream; what a mover stored before its result was lost is found by its tags."""
     tags = run_tags(run.world.cluster, run.meta.namespace, spec.policy_name, run.meta.uid, stream=stream.name)
 
@@ -73,13 +102,13 @@ def _task(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, stre
     )
 
 
-def _follow(run: Run[SnapshotStatus], stream: Stream, record: JobRecord, told: MoverProgress) -> None:
+def _follow(run: Run[SnapshotStatus], stream: ResolvedStream, record: JobRecord, told: MoverProgress) -> None:
     """Show how far the mover of a stream is."""
     progress = followed(_known(run, stream).progress, told)
     _put(run, StreamStatus(name=stream.name, attempt=record.attempt, progress=progress))
 
 
-def _note(run: Run[SnapshotStatus], stream: Stream, record: JobRecord, result: Result) -> None:
+def _note(run: Run[SnapshotStatus], stream: ResolvedStream, record: JobRecord, result: Result) -> None:
     """Keep what a mover said about its stream."""
     _put(
         run,
@@ -93,7 +122,7 @@ def _note(run: Run[SnapshotStatus], stream: Stream, record: JobRecord, result: R
     )
 
 
-def _conclude(run: Run[SnapshotStatus], stream: Stream, record: JobRecord) -> None:
+def _conclude(run: Run[SnapshotStatus], stream: ResolvedStream, record: JobRecord) -> None:
     """Settle what came of a stream by its last Job; only a stream that is whole is stored."""
     stored = record.outcome is JobOutcome.SUCCEEDED and bool(record.snapshot_ids)
     reason, message = record.reason, record.message
@@ -118,7 +147,7 @@ def _conclude(run: Run[SnapshotStatus], stream: Stream, record: JobRecord) -> No
         run.fail(reason or "StreamFailed", f"Stream {stream.name} was not stored: {message}")
 
 
-def _known(run: Run[SnapshotStatus], stream: Stream) -> StreamStatus:
+def _known(run: Run[SnapshotStatus], stream: ResolvedStream) -> StreamStatus:
     return next((known for known in run.status.streams if known.name == stream.name), StreamStatus(name=stream.name))
 
 

@@ -34,7 +34,7 @@ from lowtide_operator.api.snapshot import (
     VolumeOutcome,
     VolumeStatus,
 )
-from lowtide_operator.api.stream import Stream
+from lowtide_operator.api.stream import ResolvedExec, ResolvedStream
 
 
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -161,6 +161,22 @@ GOOD: dict[str, dict[str, Any]] = {
                     "timeout": "2h",
                 },
                 {"name": "Roles_1", "container": {"image": "postgres:16", "command": ["pg_dumpall", "--roles-only"]}},
+                {
+                    "name": "wiki.sql",
+                    "exec": {
+                        "podSelector": {
+                            "matchLabels": {"app": "wiki"},
+                            "matchExpressions": [{"key": "role", "operator": "In", "values": ["primary"]}],
+                        },
+                        "container": "postgres",
+                        "command": ["pg_dump", "-U", "postgres", "wiki"],
+                    },
+                    "timeout": "30m",
+                },
+                {
+                    "name": "blog.sql",
+                    "exec": {"workload": {"kind": "StatefulSet", "name": "blog"}, "command": ["mariadb-dump", "blog"]},
+                },
             ],
         },
     ),
@@ -378,7 +394,15 @@ STATUS: dict[str, Model] = {
                 volume_group_snapshot_class_name="fast-groups",
                 storage_class_name="fast",
             ),
-            streams=(Stream.model_validate(GOOD["a policy of streams"]["spec"]["streams"][0]),),
+            streams=(
+                ResolvedStream.model_validate(GOOD["a policy of streams"]["spec"]["streams"][0]),
+                ResolvedStream(
+                    name="wiki.sql",
+                    exec=ResolvedExec(
+                        selector="app=wiki,role in (primary)", container="postgres", command=("pg_dump",)
+                    ),
+                ),
+            ),
             quiesce=Quiesce(workloads=(WorkloadRef(kind=WorkloadKind.DEPLOYMENT, name="web"),)),
             hooks=(
                 ResolvedHook(

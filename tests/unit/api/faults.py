@@ -47,7 +47,37 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
         },
         "streams are taken while everything runs",
     ),
-    "a stream without a container": (POLICY, "spec.streams", [{"name": "a.sql"}], "container: Required value"),
+    "a stream that runs nowhere": (POLICY, "spec.streams", [{"name": "a.sql"}], "by container or by exec"),
+    "a stream that runs in two places": (
+        POLICY,
+        "spec.streams",
+        [{**STREAM, "exec": {"podSelector": {"matchLabels": {"app": "db"}}, "command": ["pg_dump"]}}],
+        "only by one of the two",
+    ),
+    "a stream from a pod that is not said": (
+        POLICY,
+        "spec.streams",
+        [{"name": "a.sql", "exec": {"command": ["pg_dump"]}}],
+        "say by podSelector or by workload",
+    ),
+    "a stream from any pod": (
+        POLICY,
+        "spec.streams",
+        [{"name": "a.sql", "exec": {"podSelector": {}, "command": ["pg_dump"]}}],
+        "an empty selector would take everything",
+    ),
+    "a stream from the pod of a CronJob": (
+        POLICY,
+        "spec.streams",
+        [{"name": "a.sql", "exec": {"workload": {"kind": "CronJob", "name": "dump"}, "command": ["pg_dump"]}}],
+        "a CronJob has no pod that waits for a command",
+    ),
+    "a stream from a pod without a command": (
+        POLICY,
+        "spec.streams",
+        [{"name": "a.sql", "exec": {"workload": {"kind": "StatefulSet", "name": "db"}, "command": []}}],
+        "should have at least 1 items",
+    ),
     "a stream without a command": (
         POLICY,
         "spec.streams",

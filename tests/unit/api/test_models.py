@@ -65,7 +65,7 @@ def test_the_example_statuses_leave_no_field_out(status: Model) -> None:
 
 
 def unset(model: Model, place: str = "") -> Iterator[str]:
-    """The fields in and below `model` that were never set, or are empty; of lists the first element counts. The spec's
+    """The fields in and below `model` that were never set, or are empty; in lists, those of no element. The spec's
     own parts are taken as they are: examples.GOOD shows those."""
     for name in type(model).model_fields:
         value = getattr(model, name)
@@ -74,11 +74,11 @@ def unset(model: Model, place: str = "") -> Iterator[str]:
             continue
         if value is None and not here.endswith("workloads.suspend"):
             yield here
-        first = value[0] if isinstance(value, tuple) and value else value
         if value == ():
             yield here
-        if isinstance(first, Model):
-            yield from unset(first, here)
+        elements = [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Model)]
+        if elements:
+            yield from set.intersection(*(set(unset(each, here)) for each in elements))
 
 
 def test_a_status_that_was_never_written_is_empty() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from lowtide_operator.api.mover import CopiedToleration, Mover
 from lowtide_operator.api.repository import CaBundle, Repository
-from lowtide_operator.api.stream import Stream
+from lowtide_operator.api.stream import ResolvedExec, ResolvedStream
 from lowtide_operator.manifests import Installation, ReleasePods
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import (
@@ -72,7 +72,13 @@ def tags(claim: str = "") -> tuple[str, ...]:
 
 APP = Identity(user=1000, group=1000, fs_group=2000, supplemental_groups=(3000,))
 
-STREAM = Stream.model_validate(examples.GOOD["a policy of streams"]["spec"]["streams"][0])
+EXEC_STREAM = ResolvedStream(
+    name="shop.sql",
+    exec=ResolvedExec(
+        selector="app=db,tier in (a,b)", container="postgres", command=("sh", "-c", 'pg_dump -U "$(whoami)" shop')
+    ),
+)
+STREAM = ResolvedStream.model_validate(examples.GOOD["a policy of streams"]["spec"]["streams"][0])
 
 CASES: dict[str, MoverJob] = {
     "preflight": job(Purpose.PREFLIGHT, create=True, active_deadline=600),
@@ -130,6 +136,14 @@ CASES: dict[str, MoverJob] = {
         host="shop",
         tags=(*naming.run_tags(INSTALLATION.cluster_uid, "shop", "shop", RUN, stream="shop.sql"), "before the upgrade"),
         stream=STREAM,
+        active_deadline=7200,
+    ),
+    "stream-exec": job(
+        Purpose.STREAM,
+        repository_id=REPOSITORY_ID,
+        host="shop",
+        tags=naming.run_tags(INSTALLATION.cluster_uid, "shop", "shop", RUN, stream="shop.sql"),
+        stream=EXEC_STREAM,
         active_deadline=7200,
     ),
     "backup-block": job(

@@ -12,7 +12,7 @@ from tests.unit.manifests.test_job import agrees_with_golden
 
 
 def built() -> dict[str, Any]:
-    return hook_job(HOOK, INSTALLATION, "lowtide-exec")
+    return hook_job(HOOK, INSTALLATION)
 
 
 def test_it_is_as_the_golden_file_says() -> None:

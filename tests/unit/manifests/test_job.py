@@ -16,12 +16,15 @@ import yaml
 
 from lowtide_operator.api.mover import Mover, MoverSecurityContext
 from lowtide_operator.api.repository import CaBundle, Repository
+from lowtide_operator.api.stream import ResolvedStream
+from lowtide_operator.cluster.connection import SERVICE_ACCOUNT
 from lowtide_operator.manifests import mover_job
 from lowtide_operator.manifests.command import container_arguments
 from lowtide_operator.manifests.copies import copy_claim, group_snapshot, volume_snapshot
 from lowtide_operator.planning.actions import CreateGroupSnapshot, CreateVolumeSnapshot, MoverJob, Purpose
 from lowtide_operator.planning.movers import as_identity, consumer_identity
 from lowtide_operator.planning.observed import Identity, Meta, Pod, Uid, World
+from lowtide_operator.stream import parse as parse_stream
 from tests.unit.manifests.cases import APP, CASES, COPIES, INSTALLATION, STREAM, job
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -87,7 +90,8 @@ def test_a_job_runs_once_and_keeps_its_result(job: MoverJob) -> None:
 def test_a_mover_can_neither_reach_the_api_nor_grow(job: MoverJob) -> None:
     body, only = pod(job), container(job)
     assert body["automountServiceAccountToken"] is False
-    assert "serviceAccountName" not in body
+    assert ("serviceAccountName" in body) is (job.stream is not None and job.stream.exec is not None)
+    assert not any("serviceaccount" in mount["mountPath"] for mount in only["volumeMounts"])
     assert "nodeName" not in body
     assert body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert only["securityContext"]["allowPrivilegeEscalation"] is False
@@ -113,6 +117,52 @@ def test_the_command_of_a_stream_sees_nothing_of_the_repository_nor_of_the_mover
     assert (body["automountServiceAccountToken"], body.get("shareProcessNamespace")) == (False, None)
     assert writer["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     assert body["securityContext"]["runAsNonRoot"] is True
+
+
+def test_of_a_stream_from_a_running_pod_one_container_has_the_token_and_the_other_the_repository() -> None:
+    repository = Repository(secret_name="backup", claim_name="vault", ca_bundle=CaBundle(secret_name="authorities"))
+    body = pod(replace(CASES["stream-exec"], repository=repository))
+    mover, writer = body["containers"]
+    (token,) = (volume for volume in body["volumes"] if "projected" in volume)
+    assert token["name"] not in {mount["name"] for mount in mover["volumeMounts"]}
+    assert "envFrom" not in writer
+    assert {mount["name"] for mount in writer["volumeMounts"]} == {"handover", "writer-scratch", token["name"]}
+    assert [mount["mountPath"] for mount in writer["volumeMounts"] if mount["name"] == token["name"]] == [
+        str(SERVICE_ACCOUNT)
+    ]
+    assert body["serviceAccountName"] == INSTALLATION.exec_account
+    assert (body["automountServiceAccountToken"], body.get("shareProcessNamespace")) == (False, None)
+    assert writer["securityContext"] == mover["securityContext"]
+    assert body["securityContext"]["runAsNonRoot"] is True
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "active", "patience"),
+    [
+        ({}, None, 120),
+        ({"noProgress": "1m"}, None, 30),
+        ({}, 90, 45),
+    ],
+)
+def test_a_pod_is_not_waited_for_so_long_that_the_runs_own_deadlines_come_first(
+    deadlines: dict[str, str], active: int | None, patience: int
+) -> None:
+    mover = Mover.model_validate({"deadlines": deadlines})
+    _, writer = pod(replace(CASES["stream-exec"], mover=mover, active_deadline=active))["containers"]
+    assert f"--patience={patience}" in writer["args"]
+
+
+def test_a_stream_says_where_its_command_runs() -> None:
+    with pytest.raises(ValueError, match="does not say where"):
+        mover_job(replace(CASES["stream"], stream=ResolvedStream(name="shop.sql")), INSTALLATION)
+
+
+def test_what_a_writers_arguments_say_is_what_its_program_reads() -> None:
+    _, writer = pod(CASES["stream-exec"])["containers"]
+    options = parse_stream(writer["args"])
+    assert (options.handover, options.namespace, options.container) == ("/handover", "shop", "postgres")
+    assert options.selector == "app=db,tier in (a,b)"
+    assert options.command == ["sh", "-c", 'pg_dump -U "$$(whoami)" shop']
 
 
 def test_a_copy_is_mounted_where_the_volume_would_be() -> None:

@@ -10,6 +10,7 @@ from lowtide_engine.contract import Outcome, Result, encode
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.mover_pods import is_writer_awaited, writer_failed_alone, writer_said
 from lowtide_operator.planning.observed import Container, Pod
+from tests.property.planning_others import streamed
 from tests.property.planning_world import START, Cluster, Fate, reasons
 from tests.unit.planning.runs import (
     RUN,
@@ -23,11 +24,15 @@ from tests.unit.planning.runs import (
     outcome,
     status,
     until,
+    workload,
 )
 from tests.unit.planning.test_snapshot_deletion import delete
 
 CONTAINER = {"image": "postgres:16", "command": ["pg_dump", "shop"], "secretName": "db-dumper"}
 STREAMS = [{"name": "shop.sql", "container": CONTAINER}, {"name": "roles.sql", "container": CONTAINER}]
+CANARY = {"key": "canary", "operator": "DoesNotExist"}
+EXEC = {"podSelector": {"matchLabels": {"app": "db"}}, "container": "postgres", "command": ["pg_dump", "shop"]}
+EXECUTED = [{"name": "shop.sql", "exec": EXEC}]
 REFUSED = Fate("failed", False, "StreamFailed", said="pg_dump: error: connection refused")
 
 
@@ -144,6 +149,63 @@ def test_streams_are_refused_where_they_are_not_allowed():
     assert outcome(world) == ("False", "StreamsNotAllowed")
     assert "streams.allow" in message(world)
     assert (status(world).jobs, world.repository) == ((), {})
+
+
+def test_a_command_in_a_running_pod_is_refused_where_the_namespace_is_not_allowed_before_anything_is_stopped():
+    world = cluster(streams=EXECUTED)
+    world.exec_allowed = False
+    world.run(RUN)
+    assert outcome(world) == ("False", "StreamsNotAllowed")
+    assert "exec.namespaces" in message(world)
+    assert (status(world).jobs, status(world).quiesce, world.repository) == ((), None, {})
+
+
+def test_each_way_to_run_a_command_needs_its_own_allowance_only():
+    world = only_streams(streams=EXECUTED)
+    world.streams_allowed = False
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")
+    world = only_streams()
+    world.exec_allowed = False
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")
+
+
+@pytest.mark.parametrize(
+    ("where", "selector"),
+    [
+        ({"workload": {"kind": "StatefulSet", "name": "db"}}, "app=db"),
+        ({"podSelector": {"matchLabels": {"app": "db"}, "matchExpressions": [CANARY]}}, "app=db,!canary"),
+    ],
+)
+def test_the_pod_is_found_by_labels_that_are_settled_at_the_start(where: dict[str, Any], selector: str):
+    world = only_streams(streams=[{"name": "shop.sql", "exec": {**where, "command": ["pg_dump"]}}])
+    db = workload(world, "db")
+    world.workloads[db.meta.uid] = replace(db, selector="app=db")
+    until(world, lambda w: jobs_made(w, "stream") > 0)
+    (stream,) = [mover.job.stream for mover in world.movers.values() if streamed(mover.job) is not None]
+    assert (stream.exec.selector, stream.exec.container, stream.exec.command) == (selector, "", ("pg_dump",))
+    assert status(world).resolved.streams == (stream,)
+
+
+def test_a_workload_of_a_stream_that_is_not_there_is_found_out_at_the_start():
+    where = {"workload": {"kind": "Deployment", "name": "wbe"}, "command": ["pg_dump"]}
+    world = cluster(streams=[{"name": "shop.sql", "exec": where}])
+    world.run(RUN)
+    assert outcome(world) == ("False", "WorkloadMissing")
+    assert "Deployment wbe" in message(world)
+    assert "stream shop.sql" in message(world)
+    assert status(world).jobs == ()
+
+
+def test_a_command_in_a_running_pod_that_fails_stops_nothing_and_is_tried_again():
+    world = cluster(streams=EXECUTED)
+    fates(world, stream=REFUSED)
+    world.run(RUN)
+    assert outcome(world) == ("False", "StreamFailed")
+    assert "connection refused" in message(world)
+    assert (jobs_made(world, "stream"), jobs_made(world, "backup")) == (2, 0)
+    assert (status(world).quiesce, status(world).verdict_snapshot_id) == (None, None)
 
 
 def test_streams_are_stored_one_after_the_other_where_the_repository_is_on_a_claim_of_one_node():
