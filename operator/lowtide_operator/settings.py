@@ -46,7 +46,8 @@ class Settings:
     allow_streams: bool = False
     """Whether BackupPolicies may name images whose commands write streams: `true` or `false` (default: false)."""
     exec_namespaces: tuple[str, ...] = ()
-    """The namespaces in which commands may be executed in pods, for hooks, separated by commas (default: none)."""
+    """The namespaces in which commands may be executed in pods, for hooks and streams, separated by commas (default:
+    none)."""
     exec_account: str = "lowtide-exec"
     """The service account in each of these namespaces that may do so."""
     argocd: str = "Refuse"

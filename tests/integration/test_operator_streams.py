@@ -25,11 +25,17 @@ STREAM = {
 }
 
 
+FROM_POD = {
+    "name": "shop.sql",
+    "exec": {"workload": {"kind": "StatefulSet", "name": "db"}, "command": ["pg_dump", "$(USER)", "shop"]},
+}
+
+
 @pytest.fixture
 def shop(control_plane: ControlPlane, tmp_path: Path) -> Iterator[World]:
     """A shop whose operator runs the commands of streams."""
     with world(control_plane, tmp_path) as made:
-        made.operator = operator(made, allow_streams="true")
+        made.operator = operator(made, allow_streams="true", exec_namespaces=made.namespace, exec_account="default")
         yield made
 
 
@@ -47,7 +53,10 @@ def is_stream(words: list[str]) -> bool:
     return any(name == "--stream" for name, _ in options_of(words))
 
 
-def test_an_operator_killed_at_every_step_stores_a_stream_once_and_before_anything_is_stopped(shop: World) -> None:
+@pytest.mark.parametrize("stream", [STREAM, FROM_POD], ids=["container", "exec"])
+def test_an_operator_killed_at_every_step_stores_a_stream_once_and_before_anything_is_stopped(
+    shop: World, stream: dict[str, Any]
+) -> None:
     """SIGKILL whenever the world changed, until something is to be stopped: each new status or Job ends its process."""
     counts: list[dict[str, int]] = []
     pods: list[dict[str, Any]] = []
@@ -59,7 +68,7 @@ def test_an_operator_killed_at_every_step_stores_a_stream_once_and_before_anythi
         return None
 
     shop.movers.script = script
-    shop.policy(streams=[STREAM], volumes={"claims": ["web-data"]})
+    shop.policy(streams=[stream], volumes={"claims": ["web-data"]})
     shop.snapshot()
     kills = killed_at_every_change(
         shop,
@@ -71,28 +80,47 @@ def test_an_operator_killed_at_every_step_stores_a_stream_once_and_before_anythi
     shop.operator.start()
     status = shop.await_ready(kinds.SNAPSHOT, "first")
     assert counts == [shop.wanted_counts()]
-    (stream,) = status["streams"]
-    assert (stream["outcome"], stream["bytes"]) == ("Stored", 3000)
+    (stored,) = status["streams"]
+    assert (stored["outcome"], stored["bytes"]) == ("Stored", 3000)
     (verdict,) = [words for words in shop.movers.commands if words[0] == "verdict"]
-    assert ("--member", stream["snapshotId"]) in options_of(verdict)
+    assert ("--member", stored["snapshotId"]) in options_of(verdict)
     (job,) = [job for job in status["jobs"] if job["purpose"] == "stream"]
     assert job["endedAt"] <= status["quiesce"]["startTime"]
-    mover, writer = pods[0]["spec"]["containers"]
-    assert [source["secretRef"]["name"] for source in (*mover["envFrom"], *writer["envFrom"])] == [
-        "repository",
-        "db-dumper",
-    ]
-    assert not any("serviceAccount" in str(volume) for volume in pods[0]["spec"]["volumes"])
+    (check_container if stream is STREAM else check_exec)(pods[0]["spec"])
     shop.assert_back()
 
 
-def test_a_command_that_fails_stops_nothing_and_is_quoted_and_no_image_runs_that_is_not_allowed(shop: World) -> None:
+def check_container(pod: dict[str, Any]) -> None:
+    """Nothing of it reaches the API."""
+    mover, writer = pod["containers"]
+    secrets = [source["secretRef"]["name"] for source in (*mover["envFrom"], *writer["envFrom"])]
+    assert secrets == ["repository", "db-dumper"]
+    assert not any("serviceAccount" in str(volume) for volume in pod["volumes"])
+
+
+def check_exec(pod: dict[str, Any]) -> None:
+    """As the API server keeps it: one container has the token, the other the repository's Secret."""
+    mover, writer = pod["containers"]
+    (token,) = [volume["name"] for volume in pod["volumes"] if "serviceAccountToken" in str(volume)]
+    assert [token in str(each["volumeMounts"]) for each in (mover, writer)] == [False, True]
+    assert ("repository" in str(mover["envFrom"]), "envFrom" in writer) == (True, False)
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("default", False)
+    assert "--selector=app=db" in writer["args"]
+    assert writer["args"][writer["args"].index("--") + 1 :] == ["pg_dump", "$$(USER)", "shop"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "value"), [(STREAM, "streams.allow"), (FROM_POD, "exec.namespaces")], ids=["container", "exec"]
+)
+def test_a_command_that_fails_stops_nothing_and_is_quoted_and_none_runs_that_is_not_allowed(
+    shop: World, stream: dict[str, Any], value: str
+) -> None:
     refused = replace(
         failure("backup", "StreamFailed", "the command failed with code 1"), said="pg_dump: no such host\n"
     )
     shop.movers.script = lambda words, before: refused if is_stream(words) else None
     shop.operator.start()
-    shop.policy(streams=[STREAM])
+    shop.policy(streams=[stream])
     before = shop.pods()
     shop.snapshot()
     ready = shop.await_end(kinds.SNAPSHOT, "first")
@@ -110,6 +138,6 @@ def test_a_command_that_fails_stops_nothing_and_is_quoted_and_no_image_runs_that
     shop.snapshot("second")
     ready = shop.await_end(kinds.SNAPSHOT, "second")
     assert ready["reason"] == "StreamsNotAllowed"
-    assert "streams.allow" in ready["message"]
+    assert value in ready["message"]
     assert len(shop.movers.commands) == ran
     assert shop.pods() == before

@@ -283,7 +283,9 @@ class Cluster(Others):
             return ObservedArmed(Uid(name), watched.deadline, owner, seen)
         if kind == "policy":
             policy = self.policies.get(name)
-            return policy and ObservedPolicy(policy, tuple(self.snapshots.values()))
+            return policy and ObservedPolicy(
+                policy, tuple(self.snapshots.values()), self.streams_allowed, self.exec_allowed
+            )
         if kind == "snapshot":
             snapshot = self.snapshots.get(name)
             return snapshot and ObservedSnapshot(snapshot, self.world(snapshot.meta.uid))

@@ -18,7 +18,7 @@ from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, HookJob, Purpose
 from lowtide_operator.planning.jobs import GOOD, Task, drive, latest
 from lowtide_operator.planning.naming import job_labels
-from lowtide_operator.planning.podcommands import HOW_TO_ALLOW, selector_of
+from lowtide_operator.planning.podcommands import selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
 
 BEFORE, AFTER = "before", "after"
@@ -27,16 +27,9 @@ PURPOSES = {BEFORE: Purpose.BEFORE_HOOK, AFTER: Purpose.AFTER_HOOK}
 MARGIN = timedelta(minutes=1)
 """How much longer than its hook a Job may take: for the hook's own program to start and to write down what it saw."""
 
-NOT_ALLOWED = f"The policy has hooks, and {HOW_TO_ALLOW}"
-
 
 def resolve_hooks(run: Run[SnapshotStatus], hooks: Hooks) -> tuple[ResolvedHook, ...]:
-    """The hooks as the run goes by them. Fails the run where none is allowed, or a workload has no pods to find."""
-    if not hooks.before and not hooks.after:
-        return ()
-    if not run.world.exec_allowed:
-        run.fail("HooksNotAllowed", NOT_ALLOWED.format(run.meta.namespace, "hooks"))
-        return ()
+    """The hooks as the run goes by them. Fails the run where a workload has no pods to find."""
     stages = ((BEFORE, hooks.before), (AFTER, hooks.after))
     return tuple(
         ResolvedHook(

@@ -360,10 +360,13 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class ObservedPolicy:
-    """Input of plan_policy: the policy and every Snapshot of its namespace."""
+    """Input of plan_policy: the policy and every Snapshot of its namespace. `streams_allowed` and `exec_allowed` are as
+    in World."""
 
     policy: PolicyObject
     snapshots: tuple[SnapshotObject, ...] = ()
+    streams_allowed: bool = False
+    exec_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

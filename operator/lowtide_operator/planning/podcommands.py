@@ -7,11 +7,6 @@ from lowtide_operator.api.podcommand import PodCommand
 from lowtide_operator.api.selectors import selector_text
 from lowtide_operator.planning.run import Run
 
-HOW_TO_ALLOW = (
-    "this installation may execute no command in pods of namespace {}: add it to the chart's value exec.namespaces, "
-    "which gives an account in that namespace the right to, or take the {} out of the policy."
-)
-
 
 def selector_of(run: Run[SnapshotStatus], command: PodCommand, called: str) -> str:
     """The selector of the pod in which `called` (`hook before-1`) runs, as the API server takes it. Fails the run where

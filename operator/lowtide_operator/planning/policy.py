@@ -11,6 +11,7 @@ from lowtide_operator.api.policy import SnapshotCounts
 from lowtide_operator.api.snapshot import Origin
 from lowtide_operator.api.values import format_time
 from lowtide_operator.planning.actions import Action, Announce, CheckUnchanged, CreateSnapshot, Plan, Ref, WriteStatus
+from lowtide_operator.planning.allowed import refusal
 from lowtide_operator.planning.naming import (
     API_VERSION,
     MANAGED_BY,
@@ -47,6 +48,9 @@ def plan_policy(observed: ObservedPolicy, now: datetime) -> Plan:
         draft.stalled("InvalidSchedule", str(error))
         draft.protected(own, spec, None)
         return draft.plan()
+    draft.refused = refusal(
+        spec, policy.meta.namespace, images=observed.streams_allowed, execution=observed.exec_allowed
+    )
     draft.schedule(observed.snapshots, own, spec, schedule)
     draft.protected(own, spec, schedule)
     return draft.plan()
@@ -72,6 +76,8 @@ class _Draft:
         self.status: BackupPolicyStatus = policy.status
         self.effects: list[Action] = []
         self.look_again: float | None = None
+        self.refused: tuple[str, str] | None = None
+        """Why this installation refuses every run of it."""
 
     @property
     def ref(self) -> Ref:
@@ -145,11 +151,11 @@ class _Draft:
         self._set(conditions=without_condition(self.status.conditions, "Stalled"))
         if schedule is None:
             self._set(next_schedule_time=None, resumed_at=self.status.resumed_at or self.now)
-            self.condition("Ready", Truth.TRUE, "Manual", "It has no schedule: Snapshots are made by hand.")
+            self._ready("Manual", "It has no schedule: Snapshots are made by hand.")
             return
         if spec.suspend:
             self._set(next_schedule_time=None, resumed_at=None)
-            self.condition("Ready", Truth.TRUE, "Suspended", "The schedule rests; slots that pass are dropped.")
+            self._ready("Suspended", "The schedule rests; slots that pass are dropped.")
             return
         if self.status.resumed_at is None:
             self._set(resumed_at=self.now)
@@ -157,7 +163,7 @@ class _Draft:
         self._set(next_schedule_time=following)
         if following is not None:
             self.look_again = (following - self.now).total_seconds()
-        self.condition("Ready", Truth.TRUE, "Scheduled", "The spec is valid, and the schedule is followed.")
+        self._ready("Scheduled", "The spec is valid, and the schedule is followed.")
         slot = schedule.latest(self.now)
         if self._edited() and slot != self.policy.status.next_schedule_time:
             # A schedule that was edited runs nothing at once: only what the former one had promised is still due.
@@ -231,6 +237,13 @@ class _Draft:
             following = schedule.after(self.now - allowed)
             if following is not None:
                 self._wait((following + allowed - self.now).total_seconds() + 1)
+
+    def _ready(self, reason: str, message: str) -> None:
+        """The spec is followed; its runs, which go on to be made and to be counted as failures, may be refused."""
+        if self.refused is not None:
+            self.condition("Ready", Truth.FALSE, *self.refused)
+        else:
+            self.condition("Ready", Truth.TRUE, reason, message)
 
     def _edited(self) -> bool:
         return self.policy.status.observed_generation not in (None, self.policy.meta.generation)

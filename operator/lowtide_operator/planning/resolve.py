@@ -14,6 +14,7 @@ from lowtide_operator.api.quiesce import Quiesce, QuiesceStrategy
 from lowtide_operator.api.selectors import LabelSelector, SelectorOperator, SelectorRequirement
 from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, ResolvedVolume, VolumeMode
 from lowtide_operator.api.values import parse_time
+from lowtide_operator.planning.allowed import refusal
 from lowtide_operator.planning.copyable import is_of_one_driver, resolve_copy
 from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
@@ -72,6 +73,11 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     capture = policy.spec.capture or Capture(method=CaptureMethod.DIRECT)
     _check_claims(run, policy.spec, capture, claims)
     check_privilege(run, policy.spec.mover)
+    refused = refusal(
+        policy.spec, run.meta.namespace, images=run.world.streams_allowed, execution=run.world.exec_allowed
+    )
+    if refused is not None:
+        run.fail(*refused)
     streams = resolve_streams(run, policy.spec.streams)
     hooks = resolve_hooks(run, policy.spec.hooks)
     if capture.method is CaptureMethod.GROUP_SNAPSHOT and not run.failing:

@@ -20,23 +20,12 @@ from lowtide_operator.planning.jobs import Task, drive, is_gone, look_up_by
 from lowtide_operator.planning.movers import describe_for, followed, one_at_a_time
 from lowtide_operator.planning.naming import run_tags
 from lowtide_operator.planning.observed import MoverProgress
-from lowtide_operator.planning.podcommands import HOW_TO_ALLOW, selector_of
+from lowtide_operator.planning.podcommands import selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
-
-NOT_ALLOWED = (
-    "The policy has streams, whose commands run in images that it names, and this installation of Lowtide runs none: "
-    "whoever installed it allows them by the chart's value streams.allow."
-)
-EXEC_NOT_ALLOWED = f"The policy has streams of commands in running pods, and {HOW_TO_ALLOW}"
 
 
 def resolve_streams(run: Run[SnapshotStatus], streams: tuple[Stream, ...]) -> tuple[ResolvedStream, ...]:
-    """The streams as the run goes by them. Fails the run where one is not allowed, or a workload has no pods to
-    find."""
-    if not run.world.streams_allowed and any(stream.container is not None for stream in streams):
-        run.fail("StreamsNotAllowed", NOT_ALLOWED)
-    if not run.world.exec_allowed and any(stream.exec is not None for stream in streams):
-        run.fail("StreamsNotAllowed", EXEC_NOT_ALLOWED.format(run.meta.namespace, "streams"))
+    """The streams as the run goes by them. Fails the run where a workload has no pods to find."""
     return tuple(
         ResolvedStream(
             name=stream.name,

@@ -105,7 +105,9 @@ class Gatherer:
             case Subject.POLICY:
                 own = parse.policy(body, strict=True)
                 bodies = await self._cluster.list(kinds.SNAPSHOT, key.namespace)
-                observed = ObservedPolicy(own, self._snapshots(bodies))
+                observed = ObservedPolicy(
+                    own, self._snapshots(bodies), self._streams_allowed, key.namespace in self._exec_namespaces
+                )
             case Subject.SNAPSHOT:
                 run = parse.snapshot(body, strict=True)
                 world = await self._world(key.namespace, run)

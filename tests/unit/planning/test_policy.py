@@ -54,6 +54,39 @@ def test_creating_a_policy_runs_nothing():
     assert world.policies["db"].status.resumed_at == START
 
 
+POD = {"podSelector": {"matchLabels": {"app": "db"}}, "command": ["sync"]}
+IMAGE = {"name": "a.sql", "container": {"image": "postgres:16", "command": ["pg_dump"]}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "value"),
+    [
+        pytest.param({"streams": [IMAGE]}, "StreamsNotAllowed", "streams.allow", id="an image"),
+        pytest.param({"streams": [{"name": "a.sql", "exec": POD}]}, "StreamsNotAllowed", "exec.namespaces", id="exec"),
+        pytest.param({"hooks": {"after": [POD]}}, "HooksNotAllowed", "exec.namespaces", id="hooks"),
+    ],
+)
+@pytest.mark.parametrize("schedule", [NIGHTLY, None])
+def test_a_policy_whose_runs_would_be_refused_says_so_and_which_value_to_set(
+    spec: dict[str, Any], reason: str, value: str, schedule: str | None
+):
+    world = cluster(schedule=schedule, **spec)
+    world.exec_allowed = world.streams_allowed = False
+    at(world, TWO - timedelta(minutes=5))
+    ready = find(world.policies["db"].status.conditions, "Ready")
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("False", reason)
+    assert value in ready.message
+    at(world, TWO + timedelta(seconds=1))
+    again = find(world.policies["db"].status.conditions, "Ready")
+    assert again is not None
+    assert again.last_transition_time == ready.last_transition_time
+    assert made(world) == (["db-202603020200"] if schedule else []), "its runs fail, where alerts look for failures"
+    world.exec_allowed = world.streams_allowed = True
+    at(world, TWO + timedelta(minutes=5))
+    assert reasons(world.policies["db"].status.conditions)["Ready"][0] == "True"
+
+
 def test_a_slot_makes_one_snapshot_named_after_it():
     world = cluster(snapshotDeletionPolicy="Delete")
     for seconds in (0, 1, 10, 300, 3000, 7200):
