@@ -248,7 +248,8 @@ async def test_a_writer_that_is_told_to_stop_does_so_and_claims_nothing(
         if mover is not None:
             await server.connected.wait()
         else:
-            await asyncio.sleep(2)
+            while not catches_sigterm(writer.pid):  # noqa: ASYNC110 - another process does not tell
+                await asyncio.sleep(0.05)
         writer.send_signal(signal.SIGTERM)
         await writer.communicate()
         assert writer.returncode == program.STOPPED
@@ -277,6 +278,13 @@ async def test_a_stream_of_any_size_takes_the_same_memory(server: Server, place:
     assert (writer.returncode, mover.returncode) == (0, 0), (said, out)
     assert max(peaks) < 80 << 20, peaks
     assert max(peaks) - peaks[0] < 8 << 20, peaks
+
+
+def catches_sigterm(process: int) -> bool:
+    """Whether it has got so far that it handles the signal itself."""
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def resident(process: int) -> int:
