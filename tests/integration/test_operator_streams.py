@@ -12,10 +12,11 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.kills import killed_at_every_change
 from tests.integration.operator_world.movers import Play, failure, options_of
 from tests.integration.operator_world.process import Operator
-from tests.integration.operator_world.world import World, world
+from tests.integration.operator_world.world import PATIENCE, World, world
 
 pytestmark = pytest.mark.apiserver
 
@@ -139,5 +140,14 @@ def test_a_command_that_fails_stops_nothing_and_is_quoted_and_none_runs_that_is_
     ready = shop.await_end(kinds.SNAPSHOT, "second")
     assert ready["reason"] == "StreamsNotAllowed"
     assert value in ready["message"]
+    wait_for(
+        "the policy is not Ready",
+        lambda: shop.condition(kinds.BACKUP_POLICY, "nightly").get("reason") == "StreamsNotAllowed",
+        within=PATIENCE,
+        seen=shop.operator.tail,
+    )
+    policy = shop.condition(kinds.BACKUP_POLICY, "nightly")
+    assert policy["status"] == "False"
+    assert value in policy["message"]
     assert len(shop.movers.commands) == ran
     assert shop.pods() == before
