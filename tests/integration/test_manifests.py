@@ -20,11 +20,13 @@ pytestmark = pytest.mark.apiserver
 @pytest.fixture(scope="module")
 def kubectl(control_plane: ControlPlane) -> Iterator[Kubectl]:
     """An API server with a namespace that lets in only what the restricted Pod Security Standard allows, and one that
-    lets in anything."""
+    lets in anything; both have the account that may exec, as the chart makes it."""
     kubectl = control_plane.kubectl
     for name, level in (("shop", "privileged"), ("strict", "restricted")):
         labels = {"pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/warn": level}
         kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        account = {"name": INSTALLATION.exec_account, "namespace": name}
+        kubectl.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
     yield kubectl
     kubectl("delete", "namespace", "shop", "strict", "--wait=false")
 
