@@ -53,10 +53,8 @@ test: setup
 	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
 	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 23 minutes)'
 	@$(BIN)/python -m tests.cluster prepare
-	@$(SAY) 'tests that share nothing, two at a time (about 12 minutes)'
-	@$(PYTEST) --numprocesses 2 --dist loadfile -m 'not cluster and not apiserver' $(PYTEST_ARGS)
-	@$(SAY) 'tests against Kubernetes (about 15 minutes)'
-	@$(PYTEST) -m 'cluster or apiserver' $(PYTEST_ARGS)
+	@$(SAY) 'the tests, in three groups side by side; what one says is shown when it ends (about 35 minutes)'
+	@$(BIN)/python -m tests.groups $(PYTEST_ARGS)
 
 .PHONY: unit
 unit: setup

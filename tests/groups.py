@@ -1,0 +1,98 @@
+"""All tests, in three groups side by side: `python -m tests.groups`, with arguments for pytest.
+
+Those against Kubernetes wait most of the time, so that two processors are enough for all. They go first where both want
+one: the others are only slower for it. What a group prints is shown whole when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+NO_TESTS = 5
+"""pytest's exit code where its arguments leave none."""
+
+TELL_EVERY = 120.0
+"""Seconds between two lines that say how far the groups are."""
+
+
+@dataclass
+class Group:
+    """The tests of one process of pytest; `niceness` as nice(1) has it."""
+
+    name: str
+    arguments: list[str]
+    niceness: int = 0
+    output: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, more: list[str]) -> None:
+        """Begin it."""
+        command = ["nice", "-n", str(self.niceness), sys.executable, "-m", "pytest", *self.arguments, *more]
+        self.process = subprocess.Popen(command, stdout=self.output, stderr=subprocess.STDOUT)
+
+    def ended(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return None if self.process is None else self.process.poll()
+
+    def said(self) -> bytes:
+        """What it has printed."""
+        size = os.fstat(self.output.fileno()).st_size
+        return os.pread(self.output.fileno(), size, 0)
+
+    def far(self) -> str:
+        """How far it is, by the last percentage that pytest printed."""
+        percent = self.said().rpartition(b"%]")[0].rpartition(b"[")[2].strip().decode(errors="replace")
+        return f"{self.name} {percent or 0} %"
+
+
+def run(groups: list[Group], more: list[str]) -> int:
+    """Run them all; 0 if each passed and any had tests, else an exit code of one that didn't."""
+    began = time.monotonic()
+    running = list(groups)
+    codes: list[int] = []
+    next_word = began + TELL_EVERY
+    try:
+        for group in groups:
+            group.start(more)
+        while running:
+            time.sleep(0.5)
+            for group in [group for group in running if group.ended() is not None]:
+                running.remove(group)
+                code = group.ended() or 0
+                codes.append(code)
+                print(f"\n{group.name}: exit code {code} after {time.monotonic() - began:.0f} s", flush=True)
+                sys.stdout.buffer.write(group.said())
+                sys.stdout.buffer.flush()
+            if running and time.monotonic() >= next_word:
+                next_word += TELL_EVERY
+                print("; ".join(group.far() for group in running), flush=True)
+    finally:
+        for group in running:
+            if group.process is not None:
+                group.process.terminate()
+                group.process.wait()
+    bad = [code for code in codes if code not in (0, NO_TESTS)]
+    return max(bad, default=0 if 0 in codes else NO_TESTS)
+
+
+def main(arguments: list[str]) -> int:
+    """Run all groups with these arguments for pytest."""
+    os.chdir(Path(__file__).parent.parent)
+    alone = ["--numprocesses", "2", "--dist", "loadfile", "-m", "not cluster and not apiserver"]
+    groups = [
+        Group("on a cluster", ["-m", "cluster"]),
+        Group("on an API server", ["-m", "apiserver and not cluster"]),
+        Group("without Kubernetes", alone, niceness=10),
+    ]
+    return run(groups, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
