@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import signal
 import time
 from collections.abc import Sequence
 from typing import NoReturn
@@ -176,6 +177,13 @@ def _counts(pod: Manifest) -> bool:
     return (
         not finished and "deletionTimestamp" not in pod["metadata"] and not is_ours(pod["metadata"].get("labels") or {})
     )
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM cancel the task that calls this."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from lowtide_engine.contract import RESULT_FILE_VARIABLE, Outcome, Result, encod
 from lowtide_operator.cluster.connection import NoCluster
 from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.exec import ExecutingCluster
-from lowtide_operator.execution import Execution, ExecutionFailed, add_target, parse_command
+from lowtide_operator.execution import Execution, ExecutionFailed, add_target, end_on_sigterm, parse_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(options: argparse.Namespace) -> str:
     """What there is to say of a hook that succeeded. Raises ExecutionFailed, ClusterError, NoCluster."""
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    end_on_sigterm()
     async with await ExecutingCluster.connect() as cluster:
         hook = Execution(cluster, options.namespace, options.selector, options.container, options.command)
         try:

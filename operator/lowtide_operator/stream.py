@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import errno
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 from lowtide_operator.cluster.connection import NoCluster
 from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.exec import ExecutingCluster
-from lowtide_operator.execution import Execution, ExecutionFailed, add_target, parse_command
+from lowtide_operator.execution import Execution, ExecutionFailed, add_target, end_on_sigterm, parse_command
 
 PIPE_FILE, STATUS_FILE = "stream", "status"
 """As lowtide_engine.stream has them, of which the operator imports nothing."""
@@ -44,9 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    end_on_sigterm()
     folder = Path(options.handover)
     pipe = await Pipe.opened(folder / PIPE_FILE)
     try:
