@@ -13,7 +13,7 @@ from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeMode, 
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.copies import copy_placement, makes_copies, readable, why_unbound
 from lowtide_operator.planning.copyrecords import source_of
-from lowtide_operator.planning.jobs import Task, drive, is_gone, latest, look_up_by
+from lowtide_operator.planning.jobs import drive, is_gone, latest
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -29,6 +29,7 @@ from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.quiesce import watch
 from lowtide_operator.planning.run import MAX_TEXT, Run
 from lowtide_operator.planning.streams import stream_jobs
+from lowtide_operator.planning.tasks import Task, look_up_by
 
 TOO_LITTLE_TIME = (
     "maxDowntime does not leave enough time to read the volumes after the workloads were stopped: allow more, or look "

@@ -13,11 +13,12 @@ from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
 from lowtide_operator.planning.copies import discarded, movers_of_volumes
 from lowtide_operator.planning.hooks import after_hooks
-from lowtide_operator.planning.jobs import GOOD, Task, delete_ended, drive, end_jobs, latest, restart
+from lowtide_operator.planning.jobs import GOOD, delete_ended, drive, end_jobs, latest, restart
 from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release
 from lowtide_operator.planning.run import Run
+from lowtide_operator.planning.tasks import Task
 
 TRY_AGAIN = timedelta(minutes=10)
 """How long a forget that failed for good rests before it is tried again: a person may have mended the Secret."""

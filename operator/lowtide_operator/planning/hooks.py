@@ -16,10 +16,11 @@ from lowtide_operator.api.jobs import JobRecord
 from lowtide_operator.api.mover import Deadlines, Mover, Retry
 from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, HookJob, Purpose
-from lowtide_operator.planning.jobs import GOOD, Task, drive, latest
+from lowtide_operator.planning.jobs import GOOD, drive, latest
 from lowtide_operator.planning.naming import job_labels
 from lowtide_operator.planning.podcommands import selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
+from lowtide_operator.planning.tasks import Task
 
 BEFORE, AFTER = "before", "after"
 PURPOSES = {BEFORE: Purpose.BEFORE_HOOK, AFTER: Purpose.AFTER_HOOK}

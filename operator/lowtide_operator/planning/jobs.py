@@ -6,26 +6,18 @@ starts only when the Job before it and all its pods are gone, so that no volume 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 
-from lowtide_engine.contract import Outcome, Result
+from lowtide_engine.contract import Result
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
-from lowtide_operator.api.mover import Mover
-from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, HookJob, MoverJob, Purpose, Ref
-from lowtide_operator.planning.mover_pods import (
-    OUR_CONTAINERS,
-    STREAM_FAILED,
-    is_writer_awaited,
-    result_of,
-    why_pending,
-    writer_failed_alone,
-    writer_said,
-)
+from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, Purpose, Ref
+from lowtide_operator.planning.mover_pods import result_of
 from lowtide_operator.planning.naming import job_name
-from lowtide_operator.planning.observed import Container, MoverJobSeen, MoverProgress, Pod, Uid
+from lowtide_operator.planning.observed import MoverJobSeen, Uid
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
+from lowtide_operator.planning.tasks import Task
+from lowtide_operator.planning.watching import by_result, job_of, over, pods_of, watch
 
 FINAL_REASONS = frozenset(
     {
@@ -63,32 +55,7 @@ FINAL_REASONS = frozenset(
 )
 """Reasons that the next attempt would meet again: the engine's own, and those that are seen from outside."""
 
-INTERRUPTED = "Interrupted"
-"""The engine's reason where a mover was told to stop, as by its Job's deadline."""
-
 GOOD = frozenset({JobOutcome.SUCCEEDED, JobOutcome.PARTIAL})
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is to be done once, by as many Jobs as it takes.
-
-    `build` makes the Job of a given name and attempt. `until`: no attempt starts after it. `look_up` makes the task
-    that finds what a Job without a result may have stored; without it such a Job is simply tried again, so its
-    command must bear that. `expected_repository`: a result from a repository with another id is a failure.
-    `on_result` gets each result once, `on_progress` what a running mover tells of itself at each look.
-    """
-
-    purpose: Purpose
-    mover: Mover
-    build: Callable[[str, int], MoverJob | HookJob]
-    claim: str = ""
-    role: str = ""
-    until: datetime | None = None
-    look_up: Callable[[JobRecord], Task] | None = None
-    expected_repository: str = ""
-    on_result: Callable[[JobRecord, Result], None] | None = None
-    on_progress: Callable[[JobRecord, MoverProgress], None] | None = None
 
 
 def drive(run: Run[S], task: Task) -> JobRecord | None:
@@ -98,7 +65,7 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
         _start(run, task, 1)
         return None
     if record.outcome is None:
-        record = _watch(run, task, record)
+        record = watch(run, task, record)
         put_record(run, record)
         if record.outcome is None:
             return None
@@ -125,32 +92,6 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
         return None
     _start(run, task, record.attempt + 1)
     return None
-
-
-def look_up_by(
-    mover: Mover,
-    build: Callable[[str, int], MoverJob],
-    until: datetime | None,
-    repository_id: str,
-    *,
-    claim: str = "",
-    role: str = "",
-) -> Callable[[JobRecord], Task]:
-    """For Task.look_up: a Job made by `build` finds what a lost mover of `claim`, or of `role`, stored; a task for each
-    attempt."""
-
-    def look_up(record: JobRecord) -> Task:
-        return Task(
-            Purpose.LOOKUP,
-            mover,
-            build,
-            claim=claim,
-            role=f"{role}/attempt-{record.attempt}" if role else f"attempt-{record.attempt}",
-            until=until,
-            expected_repository=repository_id,
-        )
-
-    return look_up
 
 
 def restart(run: Run[S], task: Task, record: JobRecord) -> None:
@@ -187,14 +128,14 @@ def end_jobs(
         if record.purpose not in purposes or record.role == but_role:
             continue
         if record.outcome is None:
-            job = _job_of(run, record)
+            job = job_of(run, record)
             if job is not None and record.uid is None:
                 record = record.model_copy(update={"uid": job.meta.uid})
-            result = result_of(_pods_of(run, job.meta.uid)) if job is not None else None
+            result = result_of(pods_of(run, job.meta.uid)) if job is not None else None
             if isinstance(result, Result):
-                record = _by_result(run, record, result, "")
+                record = by_result(run, record, result, "")
             else:
-                record = _over(run, record, JobOutcome.ENDED, "Ended", "The run ended it before it was done.")
+                record = over(run, record, JobOutcome.ENDED, "Ended", "The run ended it before it was done.")
             put_record(run, record)
         if not is_gone(run, record, lost_after=lost_after):
             gone = False
@@ -243,130 +184,6 @@ def _start(run: Run[S], task: Task, attempt: int) -> None:
     run.look_again(10)
 
 
-def _watch(run: Run[S], task: Task, record: JobRecord) -> JobRecord:
-    """The record with what is seen of its Job."""
-    deadlines = task.mover.deadlines
-    job = _job_of(run, record)
-    if job is None and record.uid is None:
-        if run.now >= record.created_at + deadlines.start:
-            text = (
-                f"The Job {record.name} could not be created: look at quotas and admission policies of the namespace."
-            )
-            return _over(run, record, JobOutcome.FAILED, "CannotStart", text)
-        run.do(CreateJob(task.build(record.name, record.attempt)))
-        run.look_again(10)
-        return record
-    if job is None:
-        return _over(
-            run, record, JobOutcome.MISSING, "ResultLost", f"The Job {record.name} was deleted by someone else."
-        )
-    if record.uid is None:
-        record = record.model_copy(update={"uid": job.meta.uid})
-    pods = _pods_of(run, job.meta.uid)
-    result = result_of(pods)
-    if isinstance(result, Result):
-        if is_writer_awaited(pods, result, run.now):
-            run.look_again(2)
-            return record
-        if result.reason == INTERRUPTED and job.reason == "DeadlineExceeded":
-            return _too_long(run, record)
-        if result.reason == STREAM_FAILED:
-            result = replace(result, message=f"{result.message.rstrip('.')}.{writer_said(pods)}")
-        done = _by_result(run, record, result, task.expected_repository)
-        if task.on_result is not None:
-            task.on_result(done, result)
-        return done
-    if isinstance(result, Container):
-        return _without_result(run, record, result)
-    if job.failed or job.complete or any(pod.finished for pod in pods):
-        return _pod_lost(run, record, job, pods)
-    return _in_time(run, task, record, job, pods)
-
-
-def _by_result(run: Run[S], record: JobRecord, result: Result, expected_repository: str) -> JobRecord:
-    known = {"snapshot_ids": tuple(result.snapshot_ids), "pod_uid": _terminated_pod(run, record)}
-    if expected_repository and result.repository_id and result.repository_id != expected_repository:
-        text = (
-            f"The Secret opens repository {result.repository_id[:12]}, and the run began with "
-            f"{expected_repository[:12]}: put the former Secret back, or start a new run."
-        )
-        return _over(run, record, JobOutcome.FAILED, "RepositoryChanged", text).model_copy(update=known)
-    outcome = {
-        Outcome.OK: JobOutcome.SUCCEEDED,
-        Outcome.PARTIAL: JobOutcome.PARTIAL,
-        Outcome.FAILED: JobOutcome.FAILED,
-    }[result.outcome]
-    return _over(run, record, outcome, result.reason, result.message).model_copy(update=known)
-
-
-def _without_result(run: Run[S], record: JobRecord, container: Container) -> JobRecord:
-    """The container ended and left nothing that can be read; what it had stored may still be there."""
-    if container.terminated == "OOMKilled":
-        limit = f" (limit {container.memory_limit})" if container.memory_limit else ""
-        what = "" if _called(record) == "hook" else ": raise mover.resources.limits.memory"
-        text = f"The {_called(record)} ran out of memory{limit}{what}."
-        reason = "OutOfMemory"
-    else:
-        why = container.terminated or "Error"
-        what = f"The {_called(record)} ended with exit code {container.exit_code} ({why})"
-        text = f"{what} and left no result that can be read."
-        reason = "ResultLost"
-    done = _over(run, record, JobOutcome.MISSING, reason, text)
-    return done.model_copy(update={"pod_uid": _terminated_pod(run, record)})
-
-
-def _pod_lost(run: Run[S], record: JobRecord, job: MoverJobSeen, pods: tuple[Pod, ...]) -> JobRecord:
-    if job.reason == "DeadlineExceeded":
-        return _too_long(run, record)
-    why = next((f"{pod.reason}: {pod.message}".strip(": ") for pod in pods if pod.reason), "its pod is gone")
-    return _over(run, record, JobOutcome.MISSING, "ResultLost", f"The Job {record.name} ended without a result: {why}.")
-
-
-def _too_long(run: Run[S], record: JobRecord) -> JobRecord:
-    done = _over(run, record, JobOutcome.FAILED, "TooLong", f"The Job {record.name} took longer than it may.")
-    return done.model_copy(update={"pod_uid": _terminated_pod(run, record)})
-
-
-def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods: tuple[Pod, ...]) -> JobRecord:
-    deadlines = task.mover.deadlines
-    running = next((pod for pod in pods if pod.phase == "Running"), None)
-    if running is None:
-        why = why_pending(pods)
-        if run.now >= job.meta.created + deadlines.start:
-            text = f"The {_called(record)} did not start within {int(deadlines.start.total_seconds())} s: {why}"
-            return _over(run, record, JobOutcome.FAILED, "CannotStart", text)
-        run.look_again_at(job.meta.created + deadlines.start)
-        run.look_again(30)
-        return record.model_copy(update={"message": why[:MAX_TEXT]})
-    if writer_failed_alone(pods, run.now):
-        text = f"The command of the stream failed before it wrote anything.{writer_said(pods)}"
-        return _over(run, record, JobOutcome.FAILED, STREAM_FAILED, text)
-    started = running.started or job.meta.created
-    told = running.progress
-    if told is not None and run.now >= max(started, told.time) + deadlines.no_progress:
-        text = f"The mover reported no progress for {int(deadlines.no_progress.total_seconds())} s.{_last_words(told)}"
-        return _over(run, record, JobOutcome.FAILED, "NoProgress", text)
-    if run.now >= job.meta.created + deadlines.whole:
-        longer = f"The mover took longer than {int(deadlines.whole.total_seconds())} s (mover.deadlines.whole)."
-        text = f"{longer}{_last_words(told)}"
-        return _over(run, record, JobOutcome.FAILED, "TooLong", text)
-    if told is not None and task.on_progress is not None:
-        task.on_progress(record, told)
-    if told is not None:
-        run.look_again_at(max(started, told.time) + deadlines.no_progress)
-    run.look_again_at(job.meta.created + deadlines.whole)
-    run.look_again(30)
-    return record.model_copy(update={"message": None})
-
-
-def _called(record: JobRecord) -> str:
-    return "hook" if record.purpose in (Purpose.BEFORE_HOOK.value, Purpose.AFTER_HOOK.value) else "mover"
-
-
-def _last_words(told: MoverProgress | None) -> str:
-    return f" The last that it said: {told.last_words}" if told is not None and told.last_words else ""
-
-
 def _look_up(run: Run[S], task: Task, record: JobRecord) -> JobRecord | None:
     """What the lost Job stored, found by its tags: the record amended, or None while the look-up runs."""
     if task.look_up is None:
@@ -392,35 +209,6 @@ def _look_up(run: Run[S], task: Task, record: JobRecord) -> JobRecord | None:
     return record.model_copy(update=changes)
 
 
-def _over(run: Run[S], record: JobRecord, outcome: JobOutcome, reason: str, message: str) -> JobRecord:
-    return record.model_copy(
-        update={
-            "outcome": outcome,
-            "ended_at": run.now,
-            "reason": reason or outcome.value,
-            "message": message[:MAX_TEXT],
-        }
-    )
-
-
-def _job_of(run: Run[S], record: JobRecord) -> MoverJobSeen | None:
-    for job in run.world.jobs:
-        if job.meta.name == record.name and record.uid in (None, job.meta.uid):
-            return job
-    return None
-
-
-def _pods_of(run: Run[S], job: Uid) -> tuple[Pod, ...]:
-    return tuple(pod for pod in run.world.pods if pod.meta.controller is not None and pod.meta.controller.uid == job)
-
-
-def _terminated_pod(run: Run[S], record: JobRecord) -> str | None:
-    for pod in _pods_of(run, Uid(record.uid)) if record.uid is not None else ():
-        if any(container.name in OUR_CONTAINERS and container.terminated for container in pod.containers):
-            return pod.meta.uid
-    return record.pod_uid
-
-
 def is_gone(run: Run[S], record: JobRecord, *, lost_after: timedelta | None = None) -> bool:
     """Whether the record's Job and its pods are gone; asks for their deletion where they are not."""
     gone = True
@@ -428,7 +216,7 @@ def is_gone(run: Run[S], record: JobRecord, *, lost_after: timedelta | None = No
         if job.meta.name == record.name:
             _delete(run, job)
             gone = False
-    for pod in _pods_of(run, Uid(record.uid)) if record.uid is not None else ():
+    for pod in pods_of(run, Uid(record.uid)) if record.uid is not None else ():
         if pod.meta.deleted is None:
             meta = pod.meta
             run.do(DeletePod(Ref("v1", "Pod", meta.namespace, meta.name, meta.uid)))

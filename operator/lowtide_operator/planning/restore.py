@@ -26,7 +26,7 @@ from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.gone import in_the_way
 from lowtide_operator.planning.hold import read_hold
-from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import ObservedRestore
@@ -37,6 +37,7 @@ from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
 from lowtide_operator.planning.stamp import StampState
 from lowtide_operator.planning.targets import in_place, make_claims, same_claims, stamp_claims, unstamp_claims
+from lowtide_operator.planning.tasks import Task
 from lowtide_operator.planning.writing import BACK, roll_back, take_safety, with_additions, write
 
 STEPS = ("Quiesced", "Restored", "Released", "Ready")

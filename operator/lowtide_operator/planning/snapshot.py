@@ -30,7 +30,7 @@ from lowtide_operator.planning.copies import discard, discarded, makes_copies, m
 from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
 from lowtide_operator.planning.groups import unmark
 from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks, hooks_left
-from lowtide_operator.planning.jobs import GOOD, Task, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.observed import ObservedSnapshot
@@ -39,6 +39,7 @@ from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, 
 from lowtide_operator.planning.resolve import resolve
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.streams import store_streams, stream_jobs
+from lowtide_operator.planning.tasks import Task
 
 ENDED_FIRST = frozenset(purpose.value for purpose in Purpose if purpose is not Purpose.AFTER_HOOK)
 """Whose Jobs a run that fails ends before it puts anything back."""

@@ -16,12 +16,13 @@ from lowtide_operator.api.snapshot import Resolved, StreamStatus, VolumeOutcome
 from lowtide_operator.api.stream import ResolvedExec, ResolvedStream, Stream, StreamExec
 from lowtide_operator.api.values import format_duration
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.jobs import Task, drive, is_gone, look_up_by
+from lowtide_operator.planning.jobs import drive, is_gone
 from lowtide_operator.planning.movers import describe_for, followed, one_at_a_time
 from lowtide_operator.planning.naming import run_tags
 from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.podcommands import selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
+from lowtide_operator.planning.tasks import Task, look_up_by
 
 
 def resolve_streams(run: Run[SnapshotStatus], streams: tuple[Stream, ...]) -> tuple[ResolvedStream, ...]:

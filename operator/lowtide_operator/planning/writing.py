@@ -25,7 +25,7 @@ from lowtide_operator.api.snapshot import VolumeMode, VolumeOutcome
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
-from lowtide_operator.planning.jobs import GOOD, Task, drive, end_jobs, is_gone, latest, look_up_by
+from lowtide_operator.planning.jobs import GOOD, drive, end_jobs, is_gone, latest
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -41,6 +41,7 @@ from lowtide_operator.planning.observed import MoverProgress
 from lowtide_operator.planning.run import MAX_TEXT
 from lowtide_operator.planning.source import Restoring
 from lowtide_operator.planning.targets import in_place
+from lowtide_operator.planning.tasks import Task, look_up_by
 
 SAFETY, BACK = "safety", "back"
 

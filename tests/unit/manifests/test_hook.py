@@ -6,7 +6,7 @@ from typing import Any
 
 from lowtide_operator import hook
 from lowtide_operator.manifests import hook_job
-from lowtide_operator.planning.jobs import OUR_CONTAINERS
+from lowtide_operator.planning.mover_pods import OUR_CONTAINERS
 from tests.unit.manifests.cases import HOOK, INSTALLATION
 from tests.unit.manifests.test_job import agrees_with_golden
 

@@ -10,11 +10,12 @@ from lowtide_operator.api import SnapshotStatus
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.planning import actions as act
-from lowtide_operator.planning.jobs import Task, dead_holders, drive, end_jobs
+from lowtide_operator.planning.jobs import dead_holders, drive, end_jobs
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import job_name
 from lowtide_operator.planning.observed import Container, Uid
 from lowtide_operator.planning.run import Run
+from lowtide_operator.planning.tasks import Task
 from tests.property.planning_world import REPOSITORY, Cluster, Fate
 
 MOVER = Mover.model_validate({"retry": {"limit": 2, "backoff": "10s"}, "deadlines": {"start": "1m", "whole": "1h"}})
