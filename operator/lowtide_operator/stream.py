@@ -20,12 +20,14 @@ from lowtide_operator.cluster.connection import NoCluster
 from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.exec import ExecutingCluster
 from lowtide_operator.execution import Execution, ExecutionFailed, add_target, end_on_sigterm, parse_command
+from lowtide_operator.planning.mover_pods import NOT_EXECUTABLE
 
 PIPE_FILE, STATUS_FILE = "stream", "status"
 """As lowtide_engine.stream has them, of which the operator imports nothing."""
 
 FAILED = 125
-"""The exit code of a failure that is not the command's own, as of env and timeout."""
+"""The exit code of a failure that is not the command's own, as of env and timeout. NOT_EXECUTABLE is that of an
+execution that is forbidden."""
 STOPPED = 143
 """That of a program that SIGTERM ended."""
 LOOK_SECONDS = 0.2
@@ -51,13 +53,20 @@ async def _run(options: argparse.Namespace) -> int:
         code = 0
     except (ExecutionFailed, ClusterError, NoCluster) as error:
         print(error, file=sys.stderr, flush=True)
-        code = (error.code if isinstance(error, ExecutionFailed) else None) or FAILED
+        code = _code_of(error)
     finally:
         pipe.close()
     part = folder / f"{STATUS_FILE}.part"
     part.write_text(f"{code}\n", encoding="ascii")
     part.rename(folder / STATUS_FILE)
     return code
+
+
+def _code_of(error: Exception) -> int:
+    """The command's own exit code where it ended with one."""
+    if not isinstance(error, ExecutionFailed):
+        return FAILED
+    return error.code or (NOT_EXECUTABLE if error.reason == "Forbidden" else FAILED)
 
 
 async def _bring(options: argparse.Namespace, pipe: Pipe) -> str:

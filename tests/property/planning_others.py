@@ -68,14 +68,15 @@ class Fate:
     """What becomes of a mover: how it ends, and whether anyone hears of it.
 
     end: ok, partial, failed, empty, oom, vanish (its pod and Job's result are lost), hang, pending (it never starts).
-    stores: whether it stored its snapshot before it ended. said: what the command of a stream wrote to its standard
-    error, where it failed.
+    stores: whether it stored its snapshot before it ended. said and code: what the command of a stream wrote to its
+    standard error, and ended with, where it failed.
     """
 
     end: str = "ok"
     stores: bool = True
     reason: str = "StorageFailed"
     said: str = ""
+    code: int = 1
 
 
 class Others:
@@ -336,7 +337,7 @@ class Others:
     def _writer(self, fate: Fate) -> Container:
         """The container of a stream's command; a mover that failed for reasons of its own left it waiting."""
         if fate.reason == "StreamFailed" and fate.end == "failed":
-            return Container("writer", terminated="Error", exit_code=1, message=fate.said, finished=self.now)
+            return Container("writer", terminated="Error", exit_code=fate.code, message=fate.said, finished=self.now)
         if fate.end != "ok":
             return Container("writer", terminated="Error", exit_code=143, finished=self.now)
         return Container("writer", terminated="Completed", exit_code=0, finished=self.now)

@@ -211,7 +211,7 @@ async def test_a_pod_that_can_not_be_told_fails_after_a_while_and_nothing_is_exe
 async def test_no_right_is_told_by_the_name_of_the_charts_value(server: Server, place: Place) -> None:
     server.refuses = 403
     writer, said, mover = await run(place)
-    assert (writer, mover) == (125, 1)
+    assert (writer, mover) == (126, 1), "as a shell says of what it may not execute"
     assert "exec.namespaces" in said
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from lowtide_engine.contract import Result
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, Purpose, Ref
-from lowtide_operator.planning.mover_pods import result_of
+from lowtide_operator.planning.mover_pods import COMMAND_REFUSED, result_of
 from lowtide_operator.planning.naming import job_name
 from lowtide_operator.planning.observed import MoverJobSeen, Uid
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
@@ -25,6 +25,7 @@ FINAL_REASONS = frozenset(
         "AppendOnly",
         "BadInput",
         "CannotStart",
+        COMMAND_REFUSED,
         "CredentialsMissing",
         "DeletionRefused",
         "DeviceRefused",

@@ -15,6 +15,10 @@ WRITER_CONTAINER = "writer"
 
 STREAM_FAILED = "StreamFailed"
 """The engine's reason where whoever wrote the stream failed."""
+COMMAND_REFUSED = "CommandRefused"
+"""Ours where that was because the command may not be executed: the next attempt would meet it again."""
+NOT_EXECUTABLE = 126
+"""The exit code that says so: a shell's, env's, and that of our own program where the API server forbids it."""
 
 WRITER_REPORT = timedelta(seconds=10)
 """How long after a mover that blames the command the kubelet may take to report how that ended."""
@@ -56,6 +60,12 @@ def writer_said(pods: tuple[Pod, ...]) -> str:
     last = " / ".join([line.strip() for line in writer.message.splitlines() if line.strip()][-LAST_LINES:])
     why = "" if writer.terminated in ("Error", "Completed") else f" ({writer.terminated})"
     return f" Its container ended with code {writer.exit_code}{why}{': ' if last else '.'}{last}"
+
+
+def why_stream_failed(pods: tuple[Pod, ...]) -> str:
+    """The reason of a stream whose writer failed."""
+    refused = any(c.terminated and c.exit_code == NOT_EXECUTABLE for c in _containers(pods, WRITER_CONTAINER))
+    return COMMAND_REFUSED if refused else STREAM_FAILED
 
 
 def writer_failed_alone(pods: tuple[Pod, ...], now: datetime) -> bool:

@@ -13,6 +13,7 @@ from lowtide_operator.planning.mover_pods import (
     is_writer_awaited,
     result_of,
     why_pending,
+    why_stream_failed,
     writer_failed_alone,
     writer_said,
 )
@@ -52,7 +53,8 @@ def watch(run: Run[S], task: Task, record: JobRecord) -> JobRecord:
         if result.reason == INTERRUPTED and job.reason == "DeadlineExceeded":
             return _too_long(run, record)
         if result.reason == STREAM_FAILED:
-            result = replace(result, message=f"{result.message.rstrip('.')}.{writer_said(pods)}")
+            text = f"{result.message.rstrip('.')}.{writer_said(pods)}"
+            result = replace(result, reason=why_stream_failed(pods), message=text)
         done = by_result(run, record, result, task.expected_repository)
         if task.on_result is not None:
             task.on_result(done, result)
@@ -122,7 +124,7 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
         return record.model_copy(update={"message": why[:MAX_TEXT]})
     if writer_failed_alone(pods, run.now):
         text = f"The command of the stream failed before it wrote anything.{writer_said(pods)}"
-        return over(run, record, JobOutcome.FAILED, STREAM_FAILED, text)
+        return over(run, record, JobOutcome.FAILED, why_stream_failed(pods), text)
     started = running.started or job.meta.created
     told = running.progress
     if told is not None and run.now >= max(started, told.time) + deadlines.no_progress:

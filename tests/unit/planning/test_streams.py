@@ -208,6 +208,15 @@ def test_a_command_in_a_running_pod_that_fails_stops_nothing_and_is_tried_again(
     assert (status(world).quiesce, status(world).verdict_snapshot_id) == (None, None)
 
 
+def test_a_command_that_may_not_be_executed_is_not_tried_again():
+    world = cluster(streams=EXECUTED)
+    fates(world, stream=replace(REFUSED, said="the API server answered 403.", code=126))
+    world.run(RUN)
+    assert outcome(world) == ("False", "CommandRefused")
+    assert "answered 403" in message(world)
+    assert (jobs_made(world, "stream"), jobs_made(world, "backup")) == (1, 0)
+
+
 def test_streams_are_stored_one_after_the_other_where_the_repository_is_on_a_claim_of_one_node():
     world = only_streams(repository={"secretName": "repo", "claimName": "vault"})
     world.add_claim("vault")
