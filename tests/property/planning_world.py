@@ -101,6 +101,7 @@ class Cluster(Others):
         self.fate: Callable[[act.MoverJob | act.HookJob], Fate] = lambda job: Fate()
         self.hooked: list[tuple[str, tuple[str, ...]]] = []
         self.exec_allowed = True
+        self.elevated_allowed = False
         self.log: list[str] = []
         self.events: list[act.Announce] = []
         self.wanted: dict[Uid, int] = {}
@@ -214,6 +215,7 @@ class Cluster(Others):
             namespace_terminating=self.namespace_terminating,
             streams_allowed=self.streams_allowed,
             exec_allowed=self.exec_allowed,
+            elevated_allowed=self.elevated_allowed,
             pods=tuple(self.pods.values()),
             workloads=tuple(self.workloads.values()),
             keepers=tuple(self.keepers.values()),
@@ -284,7 +286,11 @@ class Cluster(Others):
         if kind == "policy":
             policy = self.policies.get(name)
             return policy and ObservedPolicy(
-                policy, tuple(self.snapshots.values()), self.streams_allowed, self.exec_allowed
+                policy,
+                tuple(self.snapshots.values()),
+                self.streams_allowed,
+                self.exec_allowed,
+                self.elevated_allowed,
             )
         if kind == "snapshot":
             snapshot = self.snapshots.get(name)

@@ -194,8 +194,8 @@ class SnapshotCounts(Model):
 
 
 class BackupPolicyStatus(Model):
-    """What is known about the policy. Ready: the spec is valid and scheduled, and the chart allows the
-    hooks and streams that it has. Protected: a good Snapshot is as young as the schedule promises."""
+    """What is known about the policy. Ready: the spec is valid and scheduled, and the hooks,
+    streams and privilege that it has are allowed. Protected: a good Snapshot is as young as the schedule promises."""
 
     observed_generation: int | None = None
     """The generation that this status is about."""

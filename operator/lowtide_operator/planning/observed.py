@@ -360,13 +360,14 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class ObservedPolicy:
-    """Input of plan_policy: the policy and every Snapshot of its namespace. `streams_allowed` and `exec_allowed` are as
-    in World."""
+    """Input of plan_policy: the policy and every Snapshot of its namespace. `streams_allowed`, `exec_allowed` and
+    `elevated_allowed` are as in World; the last is not asked for where the policy does not need it."""
 
     policy: PolicyObject
     snapshots: tuple[SnapshotObject, ...] = ()
     streams_allowed: bool = False
     exec_allowed: bool = False
+    elevated_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

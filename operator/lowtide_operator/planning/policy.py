@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from lowtide_operator.api import BackupPolicySpec, BackupPolicyStatus, SnapshotStatus
 from lowtide_operator.api.conditions import Truth, find, is_true, with_condition, without_condition
+from lowtide_operator.api.mover import Privilege
 from lowtide_operator.api.policy import SnapshotCounts
 from lowtide_operator.api.snapshot import Origin
 from lowtide_operator.api.values import format_time
@@ -26,6 +27,8 @@ from lowtide_operator.planning.schedule import Schedule, ScheduleError, parse_sc
 
 RUN_ALLOWANCE = timedelta(minutes=30)
 """What a run may take beside startingDeadline and maxDowntime before its slot's snapshot counts as overdue."""
+ANNOTATION_SECONDS = 300
+"""How soon it is seen that somebody annotated the namespace: namespaces are not watched."""
 
 
 def plan_policy(observed: ObservedPolicy, now: datetime) -> Plan:
@@ -49,10 +52,16 @@ def plan_policy(observed: ObservedPolicy, now: datetime) -> Plan:
         draft.protected(own, spec, None)
         return draft.plan()
     draft.refused = refusal(
-        spec, policy.meta.namespace, images=observed.streams_allowed, execution=observed.exec_allowed
+        spec,
+        policy.meta.namespace,
+        images=observed.streams_allowed,
+        execution=observed.exec_allowed,
+        elevated=observed.elevated_allowed,
     )
     draft.schedule(observed.snapshots, own, spec, schedule)
     draft.protected(own, spec, schedule)
+    if spec.mover.privilege is Privilege.ELEVATED:
+        draft.wait(ANNOTATION_SECONDS)
     return draft.plan()
 
 
@@ -94,6 +103,10 @@ class _Draft:
         elif any(not isinstance(action, Announce) for action in actions):
             actions = (CheckUnchanged(self.ref, meta.resource_version), *actions)
         return Plan(actions, self.look_again, body)
+
+    def wait(self, seconds: float) -> None:
+        """Look again after so long, or sooner."""
+        self.look_again = seconds if self.look_again is None else min(self.look_again, seconds)
 
     def condition(self, kind: str, truth: Truth, reason: str, message: str) -> None:
         """Set one condition."""
@@ -196,10 +209,10 @@ class _Draft:
             return
         running = next((snapshot for snapshot in own if _unfinished(snapshot)), None)
         if running is not None:
-            self._wait(15)
+            self.wait(15)
             return
         # Created before the slot is marked as handled: a crash in between finds it by its name.
-        self._wait(2)
+        self.wait(2)
         self.effects.append(
             CreateSnapshot(
                 self.policy.meta.namespace,
@@ -236,7 +249,7 @@ class _Draft:
         if schedule is not None:
             following = schedule.after(self.now - allowed)
             if following is not None:
-                self._wait((following + allowed - self.now).total_seconds() + 1)
+                self.wait((following + allowed - self.now).total_seconds() + 1)
 
     def _ready(self, reason: str, message: str) -> None:
         """The spec is followed; its runs, which go on to be made and to be counted as failures, may be refused."""
@@ -247,9 +260,6 @@ class _Draft:
 
     def _edited(self) -> bool:
         return self.policy.status.observed_generation not in (None, self.policy.meta.generation)
-
-    def _wait(self, seconds: float) -> None:
-        self.look_again = seconds if self.look_again is None else min(self.look_again, seconds)
 
     def _set(self, **changes: object) -> None:
         self.status = self.status.model_copy(update=changes)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from lowtide_operator.api import BackupPolicySpec, SnapshotSpec, SnapshotStatus
-from lowtide_operator.api.mover import Mover, Privilege
 from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.api.quiesce import Quiesce, QuiesceStrategy
 from lowtide_operator.api.selectors import LabelSelector, SelectorOperator, SelectorRequirement
@@ -20,7 +19,7 @@ from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
-from lowtide_operator.planning.run import Run, S
+from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.streams import resolve_streams
 
 POLICY_WAIT = timedelta(minutes=5)
@@ -72,9 +71,12 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
         return False
     capture = policy.spec.capture or Capture(method=CaptureMethod.DIRECT)
     _check_claims(run, policy.spec, capture, claims)
-    check_privilege(run, policy.spec.mover)
     refused = refusal(
-        policy.spec, run.meta.namespace, images=run.world.streams_allowed, execution=run.world.exec_allowed
+        policy.spec,
+        run.meta.namespace,
+        images=run.world.streams_allowed,
+        execution=run.world.exec_allowed,
+        elevated=run.world.elevated_allowed,
     )
     if refused is not None:
         run.fail(*refused)
@@ -128,16 +130,6 @@ def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
         _meets(requirement, labels) for requirement in selector.match_expressions
     )
-
-
-def check_privilege(run: Run[S], mover: Mover) -> None:
-    """Fail the run where its movers would need a right that nobody granted to the namespace."""
-    if mover.privilege is Privilege.ELEVATED and not run.world.elevated_allowed:
-        run.fail(
-            "PrivilegeNotAllowed",
-            "mover.privilege is Elevated, which a cluster administrator allows by annotating the namespace with "
-            'lowtide.dev/privileged-movers: "true".',
-        )
 
 
 def _meets(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:

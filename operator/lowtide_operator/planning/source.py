@@ -19,12 +19,12 @@ from lowtide_operator.api.restore import (
 )
 from lowtide_operator.api.snapshot import ResolvedVolume, VolumeMode, VolumeOutcome
 from lowtide_operator.api.values import format_time
+from lowtide_operator.planning.allowed import refusal_of_mover
 from lowtide_operator.planning.copies import bytes_of
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.naming import path_in_snapshot
 from lowtide_operator.planning.observed import Claim, SnapshotObject
 from lowtide_operator.planning.policy import is_good
-from lowtide_operator.planning.resolve import check_privilege
 from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.stamp import StampState, read_stamp, spec_hash
 
@@ -50,7 +50,9 @@ def resolve_source(run: Restoring, spec: RestoreSpec) -> bool:
         return True
     if _ran_before(run, spec):
         return False
-    check_privilege(run, spec.mover)
+    refused = refusal_of_mover(spec.mover, elevated=run.world.elevated_allowed)
+    if refused is not None:
+        run.fail(*refused)
     if run.failing:
         return False
     repository = spec.source.repository

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from lowtide_operator.api.mover import Privilege
 from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import ClusterError
@@ -105,8 +106,14 @@ class Gatherer:
             case Subject.POLICY:
                 own = parse.policy(body, strict=True)
                 bodies = await self._cluster.list(kinds.SNAPSHOT, key.namespace)
+                asks = own.spec is not None and own.spec.mover.privilege is Privilege.ELEVATED
+                place = await self._cluster.get(kinds.NAMESPACE, None, key.namespace) if asks else None
                 observed = ObservedPolicy(
-                    own, self._snapshots(bodies), self._streams_allowed, key.namespace in self._exec_namespaces
+                    own,
+                    self._snapshots(bodies),
+                    streams_allowed=self._streams_allowed,
+                    exec_allowed=key.namespace in self._exec_namespaces,
+                    elevated_allowed=_elevated_allowed(place),
                 )
             case Subject.SNAPSHOT:
                 run = parse.snapshot(body, strict=True)
@@ -148,8 +155,7 @@ class Gatherer:
             namespace=namespace,
             cluster=self._cluster_uid,
             namespace_terminating=place is None or "deletionTimestamp" in place["metadata"],
-            elevated_allowed=place is not None
-            and (place["metadata"].get("annotations") or {}).get(PRIVILEGED_ANNOTATION) == "true",
+            elevated_allowed=_elevated_allowed(place),
             streams_allowed=self._streams_allowed,
             exec_allowed=namespace in self._exec_namespaces,
             pods=tuple(replace(pod, progress=progress.get(pod.meta.name)) for pod in seen),
@@ -303,6 +309,11 @@ def _capture_of(world: World, run: SnapshotObject) -> Capture | None:
     name = run.spec.policy_name if run.spec is not None else ""
     policy = next((policy for policy in world.policies if policy.meta.name == name), None)
     return policy.spec.capture if policy is not None and policy.spec is not None else None
+
+
+def _elevated_allowed(namespace: Manifest | None) -> bool:
+    annotations = (namespace or {"metadata": {}})["metadata"].get("annotations") or {}
+    return bool(annotations.get(PRIVILEGED_ANNOTATION) == "true")
 
 
 def _is_member(snapshot: VolumeSnapshot, group: str) -> bool:

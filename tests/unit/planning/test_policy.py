@@ -64,6 +64,9 @@ IMAGE = {"name": "a.sql", "container": {"image": "postgres:16", "command": ["pg_
         pytest.param({"streams": [IMAGE]}, "StreamsNotAllowed", "streams.allow", id="an image"),
         pytest.param({"streams": [{"name": "a.sql", "exec": POD}]}, "StreamsNotAllowed", "exec.namespaces", id="exec"),
         pytest.param({"hooks": {"after": [POD]}}, "HooksNotAllowed", "exec.namespaces", id="hooks"),
+        pytest.param(
+            {"mover": {"privilege": "Elevated"}}, "PrivilegeNotAllowed", "lowtide.dev/privileged-movers", id="privilege"
+        ),
     ],
 )
 @pytest.mark.parametrize("schedule", [NIGHTLY, None])
@@ -82,7 +85,7 @@ def test_a_policy_whose_runs_would_be_refused_says_so_and_which_value_to_set(
     assert again is not None
     assert again.last_transition_time == ready.last_transition_time
     assert made(world) == (["db-202603020200"] if schedule else []), "its runs fail, where alerts look for failures"
-    world.exec_allowed = world.streams_allowed = True
+    world.exec_allowed = world.streams_allowed = world.elevated_allowed = True
     at(world, TWO + timedelta(minutes=5))
     assert reasons(world.policies["db"].status.conditions)["Ready"][0] == "True"
 

@@ -60,6 +60,20 @@ async def test_what_a_quota_refuses_is_said_on_the_object_and_in_an_event_and_tr
     assert shop.ready(key) == ("True", "Complete")
 
 
+async def test_a_namespace_that_is_annotated_is_seen_by_a_policy_that_waits_for_it() -> None:
+    shop = Shop()
+    shop.policy(mover={"privilege": "Elevated"})
+    key = Key(Subject.POLICY, SHOP, "nightly")
+    waits = await drive_some(shop, key)
+    assert shop.ready(key) == ("False", "PrivilegeNotAllowed")
+    assert waits[-1] is not None
+    assert waits[-1] <= 300
+    annotations = {"lowtide.dev/privileged-movers": "true"}
+    shop.cluster.put(kinds.NAMESPACE, {"metadata": {"name": SHOP, "annotations": annotations}})
+    await drive_some(shop, key)
+    assert shop.ready(key) == ("True", "Manual")
+
+
 async def test_no_answer_is_tried_again_later_each_time_and_says_nothing_about_the_object() -> None:
     shop = Shop()
     key = shop.snapshot()
