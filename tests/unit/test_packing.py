@@ -1,0 +1,61 @@
+"""What prune, copy, rewrite and the repairs seal is opened again before it leaves: a machine that errs spoils no
+pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lowtide_engine._kernel import sha256
+from lowtide_engine.copy import _sealed_anew
+from lowtide_engine.packing import Entry, FaultyMachine, IndexWriter, PackWriter, seal_blob
+from lowtide_engine.repository import IndexedRepository, init_repository
+from lowtide_engine.storage import FileKind
+from lowtide_engine.storage.memory import MemoryStorage
+from lowtide_engine.unpacking import Blob
+from tests.fakes import FakeClock
+from tests.unit.repository.conftest import CHEAP, PASSWORD
+
+TEXT = b"some text " * 100
+OTHER = sha256(b"another text")
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+def indexed(storage: MemoryStorage) -> Iterator[IndexedRepository]:
+    with init_repository(storage, PASSWORD, clock=FakeClock(), kdf=CHEAP) as made, made.locked() as locked:
+        yield locked.load_index()
+
+
+def test_what_was_sealed_opens_to_its_id(indexed: IndexedRepository) -> None:
+    entry, sealed = seal_blob(indexed, "data", TEXT, sha256(TEXT))
+    assert Blob(entry, sealed, "", 0).content(indexed.repository.kernel_key) == TEXT
+
+
+def test_a_blob_that_reads_differently_is_never_packed(indexed: IndexedRepository) -> None:
+    with pytest.raises(FaultyMachine):
+        seal_blob(indexed, "data", TEXT, OTHER)
+
+
+def test_a_copied_blob_that_reads_differently_is_never_packed(indexed: IndexedRepository) -> None:
+    entry, sealed = seal_blob(indexed, "data", TEXT, sha256(TEXT))
+    spoilt = Entry("data", OTHER, 0, entry.length, entry.uncompressed_length)
+    with pytest.raises(FaultyMachine):
+        _sealed_anew(Blob(spoilt, sealed, "", 0), indexed, indexed, compress=True)
+
+
+@pytest.mark.parametrize("header", [bytes(41), Entry("data", OTHER, 0, 59, 1000).header()], ids=["zeros", "another"])
+def test_a_pack_whose_header_reads_differently_is_never_stored(
+    header: bytes, indexed: IndexedRepository, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs = PackWriter(indexed, IndexWriter(indexed))
+    packs.store("data", TEXT)
+    monkeypatch.setattr(Entry, "header", lambda entry: header)
+    with pytest.raises(FaultyMachine):
+        packs.finish()
+    assert [*storage.list(FileKind.DATA)] == []
