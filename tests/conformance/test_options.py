@@ -36,6 +36,7 @@ def source(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(size))
     (tmp_path / "source" / "cache" / "CACHEDIR.TAG").write_text(CACHEDIR_TAG)
+    (tmp_path / "chosen").write_text("# a comment\n*.log\n\n/source/skip\n")
     (tmp_path / "patterns").write_text("# a comment\n\n  *.log  \n$HOME_OF_TEST/one/two\n!keep.log\n")
     return tmp_path / "source"
 
@@ -49,6 +50,7 @@ BACKUP_OPTIONS = {
     "brackets": ["--exclude", "[[]brackets]"],
     "escaped star": ["--exclude", "star\\*name"],
     "a file of patterns": ["--exclude-file", "{root}/../patterns"],
+    "a file of patterns in any case": ["--iexclude-file", "{root}/../patterns"],
     "larger than": ["--exclude-larger-than", "1M"],
     "if present": ["--exclude-if-present", ".nobackup"],
     "if present with a header that is not there": ["--exclude-if-present", ".nobackup:never"],
@@ -76,7 +78,12 @@ RESTORE_OPTIONS = {
     "include": ["--include", "*.log"],
     "include in any case": ["--iinclude", "*.log"],
     "include a path": ["--include", "/source/deep/one"],
+    "include what a file says": ["--include-file", "{root}/../chosen"],
+    "include what a file says in any case": ["--iinclude-file", "{root}/../chosen"],
     "exclude": ["--exclude", "*.txt"],
+    "exclude in any case": ["--iexclude", "*.log"],
+    "exclude what a file says": ["--exclude-file", "{root}/../chosen"],
+    "exclude what a file says in any case": ["--iexclude-file", "{root}/../chosen"],
     "exclude a path": ["--exclude", "/source/deep"],
     "overwrite always": ["--overwrite", "always"],
     "overwrite never": ["--overwrite", "never"],
@@ -94,12 +101,13 @@ def test_the_same_files_are_brought_back(
 ) -> None:
     lowtide.run("init")
     lowtide.backup("source", cwd=tmp_path)
+    options = [option.replace("{root}", str(source)) for option in RESTORE_OPTIONS[case]]
     found = []
     actors: list[Actor] = [restic, lowtide]
     for number, actor in enumerate(actors):
         target = tmp_path / f"target {number}"
         _litter(target / "source", in_the_way=case != "overwrite never")
-        actor.run("restore", "latest", "--target", target, *RESTORE_OPTIONS[case])
+        actor.run("restore", "latest", "--target", target, *options)
         found.append(describe(target, times_of_folders=False))
         found[-1].pop(b".")
 

@@ -134,6 +134,17 @@ def test_packs_of_trees_are_always_cleaned() -> None:
     assert plan(index, "Ta", PruneOptions(cacheable_only=True, max_unused_share=0.0)).repack == ["trees"]
 
 
+def test_where_only_trees_may_be_written_anew_packs_of_data_go_whole_or_stay() -> None:
+    index = FakeIndex({"p": "ab", "q": "cd", "r": "TU", "s": "Ve"})
+
+    decided = plan(index, "acdTe", replace(EVERYTHING, cacheable_only=True))
+
+    assert decided.remove == ["q"]
+    assert sorted(decided.repack) == ["r", "s"]
+    assert decided.kept_packs == 1
+    assert decided.unused_after == index.blob_size
+
+
 def test_trees_and_data_are_separated() -> None:
     assert plan(FakeIndex({"mixed": "aT"}), options=PruneOptions(max_unused_share=None)).repack == ["mixed"]
 
