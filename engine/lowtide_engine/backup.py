@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from lowtide_engine.errors import EngineError
-from lowtide_engine.reporting import Reporter, shown
+from lowtide_engine.reporting import NOT_BEGUN, Reporter, shown
 from lowtide_engine.repository.go_text import Instant
 from lowtide_engine.repository.keys import own_username
 from lowtide_engine.repository.snapshot import Snapshot, choose_parent, find, summary
@@ -109,7 +109,7 @@ def back_up(
     parent = _parent(locked.snapshots(), request, start)
     if parent is not None:
         reporter.notice(f"using parent snapshot {parent.short_id}")
-    indexed = locked.load_index()
+    indexed = locked.load_index(lambda: reporter.progress(NOT_BEGUN))
     config = locked.repository.config
     with told_as_engine_error(), _opened(request, stop) as stream:
         run = Backup(

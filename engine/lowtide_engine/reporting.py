@@ -43,6 +43,10 @@ class Counted:
     current: Sequence[bytes] = ()
 
 
+NOT_BEGUN = Counted(0, 0, 0, 0, scan_finished=False)
+"""While what comes before is read, such as a large index over a slow line."""
+
+
 class Meter:
     """Bytes that left for the storage or came from it, of all threads: what moves while no file and no pack is done."""
 

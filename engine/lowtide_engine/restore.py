@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lowtide_engine.errors import BadInput, EngineError
-from lowtide_engine.reporting import Reporter
+from lowtide_engine.reporting import NOT_BEGUN, Reporter
 from lowtide_engine.repository.snapshot import SnapshotFilter
 from lowtide_engine.standing import find_data, standing
 from lowtide_engine.transfer import Transfer, told_as_engine_error
@@ -112,7 +112,7 @@ def restore(
         flaw = standing(snapshot, snapshots).flaw
         if flaw:
             raise DeletionRefused(f"snapshot {snapshot.short_id} {flaw}: --delete could remove what it lacks")
-    indexed = locked.load_index()
+    indexed = locked.load_index(lambda: reporter.progress(NOT_BEGUN))
     node = find_node(indexed, snapshot.tree, os.fsencode(folder))
     with told_as_engine_error(), _device(request, node, folder) as device:
         run = Restore(

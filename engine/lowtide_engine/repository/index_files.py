@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,19 @@ if TYPE_CHECKING:
     from lowtide_engine._kernel import Index
     from lowtide_engine._kernel import Key as KernelKey
 
+TICK_SECONDS = 1.0
 
-def load_index(storage: Storage, files: UnpackedFiles, key: KernelKey, *, into: Index | None = None) -> Index:
-    """The union of all index files that are listed when this is called; `into` takes them where it is given.
+
+def load_index(
+    storage: Storage,
+    files: UnpackedFiles,
+    key: KernelKey,
+    *,
+    into: Index | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Index:
+    """The union of all index files that are listed when this is called; `into` takes them where it is given. `tick` is
+    called every second meanwhile.
 
     Only `storage.connections` files are in memory at a time. The first that can't be read ends it with
     RepositoryDamaged: with an index that lacks a part, a backup stores twice, and a prune deletes what is needed.
@@ -31,13 +42,17 @@ def load_index(storage: Storage, files: UnpackedFiles, key: KernelKey, *, into: 
     with ThreadPoolExecutor(storage.connections, thread_name_prefix="index") as pool:
         pending: set[Future[None]] = set()
         entries: Iterator[Listed] = iter(listed)
+        due = time.monotonic() + TICK_SECONDS
         try:
             while True:
                 while len(pending) < 2 * storage.connections and (upcoming := next(entries, None)) is not None:
                     pending.add(pool.submit(_add, files, key, index, upcoming.name))
                 if not pending:
                     return index
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                done, pending = wait(pending, TICK_SECONDS, FIRST_COMPLETED)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + TICK_SECONDS
+                    tick()
                 for future in done:
                     future.result()
         finally:

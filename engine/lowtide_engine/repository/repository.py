@@ -273,12 +273,13 @@ class LockedRepository:
         """One snapshot by its whole id."""
         return Snapshot.decode(name, self._repository.load_file(FileKind.SNAPSHOT, name))
 
-    def load_index(self) -> IndexedRepository:
+    def load_index(self, tick: Callable[[], None] = lambda: None) -> IndexedRepository:
         """Load every index file that is listed now. The repository in its last state: blobs can be found, and
-        stored.
+        stored. `tick` is called every second meanwhile.
         """
-        index = load_index(self._repository.storage, self._repository.files, self._repository.kernel_key)
-        return IndexedRepository(self._repository, self._lock, index)
+        opened = self._repository
+        index = load_index(opened.storage, opened.files, opened.kernel_key, tick=tick)
+        return IndexedRepository(opened, self._lock, index)
 
     def delete_snapshot(self, name: str) -> None:
         """Remove one snapshot file. Needs an exclusive lock."""

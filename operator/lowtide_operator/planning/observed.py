@@ -108,8 +108,9 @@ class Container:
     """One entry of status.containerStatuses, with the image and the memory limit of its spec.
 
     `waiting` and `terminated` are the reasons of the current state ("" if it is another one), `message` the message
-    of either; for a terminated container that is its termination message. If the current state is waiting and there
-    is a lastState.terminated (restartPolicy Never movers have none), the current state wins.
+    of either; for a terminated container that is its termination message. `started` is when one that runs began. If
+    the current state is waiting and there is a lastState.terminated (restartPolicy Never movers have none), the current
+    state wins.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Container:
     terminated: str = ""
     message: str = ""
     exit_code: int | None = None
+    started: datetime | None = None
     finished: datetime | None = None
 
 
@@ -136,8 +138,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class MoverProgress:
-    """How far a running mover is by its own log: `time` is when it last wrote that anything had moved. Sizes in bytes;
-    None where it can't tell yet, or the end of its log is full of other things."""
+    """How far a running mover is by its own log: `time` is when it last wrote that anything had moved, or began to run
+    where it has written nothing. Sizes in bytes; None where it can't tell yet, or the end of its log is full of other
+    things."""
 
     time: datetime
     files: int | None = None
@@ -155,7 +158,7 @@ class Pod:
     `claims` are the names of the PVCs that its volumes name, those of ephemeral volumes (`<pod>-<volume>`) included.
     `scheduled` is the PodScheduled condition: None absent, else True or False with `unschedulable` as its message.
     `reason` and `message` are status.reason and .message (Evicted, NodeLost, …). `progress` is what the end of the
-    mover's log says, where gather looked (our own running movers only) and it says anything, else None.
+    mover's log says, where gather looked (our own running movers only) and it tells anything, else None.
     """
 
     meta: Meta

@@ -20,6 +20,7 @@ from lowtide_operator.cluster.errors import ClusterError
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
+from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.observed import (
     Claim,
     MoverProgress,
@@ -43,6 +44,8 @@ T = TypeVar("T")
 MOVER = "mover"
 PRIVILEGED_ANNOTATION = "lowtide.dev/privileged-movers"
 AT_ONCE = 8
+TELLING = frozenset({Purpose.BACKUP, Purpose.RESTORE, Purpose.STREAM})
+"""Movers that tell how far they are as long as they run: one that never says anything stands still."""
 LOG_LINES = 20
 LOG_BYTES = 16 * 1024
 TEMPLATED = (
@@ -272,18 +275,22 @@ class Gatherer:
 
     async def _progress(self, namespace: str, pods: Iterable[Pod]) -> dict[str, MoverProgress]:
         """By pod: how far its mover is. A log that can't be read tells nothing, and fails nothing."""
-        movers = [pod for pod in pods if any(container.name == MOVER for container in pod.containers)]
-        running = [pod.meta.name for pod in movers if pod.phase == "Running"]
+        began = {
+            pod.meta.name: container.started if pod.meta.labels.get(naming.PURPOSE_LABEL) in TELLING else None
+            for pod in pods
+            for container in pod.containers
+            if container.name == MOVER and pod.phase == "Running"
+        }
 
         async def one(name: str) -> tuple[str, MoverProgress | None]:
             try:
                 log = await self._cluster.log(namespace, name, MOVER, tail_lines=LOG_LINES, limit_bytes=LOG_BYTES)
             except ClusterError:
                 return name, None
-            progress = parse.mover_progress(log)
+            progress = parse.mover_progress(log, began[name])
             return name, None if progress is None else replace(progress, last_words=parse.last_words(log))
 
-        told = await asyncio.gather(*(one(name) for name in running))
+        told = await asyncio.gather(*(one(name) for name in began))
         return {name: progress for name, progress in told if progress is not None}
 
     def _once(self, body: Manifest, read: Callable[[Manifest], T]) -> T:

@@ -287,9 +287,10 @@ def mover_job(body: Manifest) -> MoverJobSeen:
     )
 
 
-def mover_progress(log: str) -> MoverProgress | None:
+def mover_progress(log: str, began: datetime | None = None) -> MoverProgress | None:
     """What the end of a mover's log says (each line after its time): when it last said anything in JSON, and the
-    numbers of its newest status line. None where it says nothing."""
+    numbers of its newest status line. Where it says nothing, only when it `began` to run; None where that is not known
+    either."""
     newest: datetime | None = None
     for line in reversed(log.splitlines()):
         time, _, text = line.partition(" ")
@@ -302,6 +303,7 @@ def mover_progress(log: str) -> MoverProgress | None:
             continue
         if told.get("message_type") == "status":
             return _numbers(newest, told)
+    newest = newest or began
     return None if newest is None else MoverProgress(newest)
 
 
@@ -382,6 +384,7 @@ def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Con
         state = entry.get("state") or {}
         of = specs.get(entry["name"], {})
         waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+        running = state.get("running") or {}
         if not state:
             terminated = (entry.get("lastState") or {}).get("terminated") or {}
         found.append(
@@ -393,6 +396,7 @@ def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Con
                 terminated=terminated.get("reason") or ("Error" if terminated else ""),
                 message=waiting.get("message") or terminated.get("message") or "",
                 exit_code=terminated.get("exitCode"),
+                started=_time(running.get("startedAt")),
                 finished=_time(terminated.get("finishedAt")),
             )
         )

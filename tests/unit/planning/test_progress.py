@@ -132,7 +132,19 @@ def test_a_mover_whose_log_stands_still_is_given_up_and_one_that_moves_is_not() 
     assert failure.time - last <= timedelta(seconds=70)
 
 
-def test_a_log_that_says_nothing_yet_is_no_reason_to_give_up() -> None:
+def test_a_mover_that_never_says_anything_is_given_up() -> None:
+    world = reading(deadlines={"noProgress": "1m"})
+    tell(world, MoverProgress(world.now))
+
+    for _ in range(20):
+        look(world, 5)
+
+    failure = status(world).failure
+    assert failure is not None
+    assert failure.reason == "NoProgress"
+
+
+def test_a_log_that_can_not_be_read_is_no_reason_to_give_up() -> None:
     world = reading(deadlines={"noProgress": "1m"})
     (pod,) = movers(world)
     world.pods[pod.meta.uid] = replace(pod, progress=None)

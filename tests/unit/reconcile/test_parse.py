@@ -254,6 +254,33 @@ async def test_attachments_are_read_where_a_driver_attaches_and_only_those_of_th
     assert [found.volume for found in gathered.observed.world.attachments] == ["pv-db-data"]
 
 
+@pytest.mark.parametrize(
+    ("purpose", "log", "second"),
+    [
+        pytest.param("backup", "", 1, id="one that reads has said nothing since it began"),
+        pytest.param("stream", "2026-01-05T02:00:09Z text\n", 1, id="nor did one that stores a stream"),
+        pytest.param("restore", '2026-01-05T02:00:09Z {"message_type":"notice"}\n', 9, id="one that writes did"),
+        pytest.param("verdict", "", None, id="one that has nothing to tell may be silent"),
+        pytest.param("backup", None, None, id="a log that can't be read tells nothing"),
+    ],
+)
+async def test_since_when_a_mover_is_silent(purpose: str, log: str | None, second: int | None) -> None:
+    shop = Shop()
+    shop.snapshot()
+    labels = {"lowtide.dev/run-uid": (shop.cluster.peek(kinds.SNAPSHOT, SHOP, "first") or {})["metadata"]["uid"]}
+    state = {"running": {"startedAt": "2026-01-05T02:00:01Z"}}
+    pod = {"metadata": {"name": "m", "namespace": SHOP, "labels": {**labels, "lowtide.dev/purpose": purpose}}}
+    statuses = [{"name": "mover", "state": state}]
+    shop.cluster.put(kinds.POD, {**pod, "status": {"phase": "Running", "containerStatuses": statuses}})
+    shop.cluster.logs[SHOP, "m"] = log or ""
+    shop.cluster.fault = lambda call: Unreachable("no kubelet") if call.verb == "log" and log is None else None
+    gathered = await Gatherer(shop.cluster, "cluster", "lowtide").gather(Key(Subject.SNAPSHOT, SHOP, "first"))
+    assert gathered is not None
+    assert isinstance(gathered.observed, ObservedSnapshot)
+    (progress,) = [pod.progress for pod in gathered.observed.world.pods if pod.meta.name == "m"]
+    assert (progress.time.second if progress is not None else None) == second
+
+
 async def test_a_log_that_can_not_be_read_fails_nothing() -> None:
     shop = Shop()
     key = shop.snapshot()
