@@ -118,14 +118,7 @@ def rows(shop: Shop, database: str) -> str:
 def test_a_dump_is_restored_into_a_working_server_and_one_that_fails_is_quoted(
     installed: Cluster, shop: Shop, s3: S3Server
 ) -> None:
-    apply(shop, "Snapshot", "good", {"policyName": "shop"})
-    shop.condition("snapshots", "good")
-    status = shop.kubectl.get("-n", shop.namespace, "snapshots.lowtide.dev", "good")["status"]
-    (stream,) = status["streams"]
-    (job,) = [job for job in status["jobs"] if job["purpose"] == "stream"]
-    assert job["endedAt"] <= status["quiesce"]["startTime"], "the database was stopped before its dump was stored"
-    shop.ready()
-
+    stream = dumped(shop)
     compare_by_restic(s3, shop, stream)
 
     # By a Restore, as a file in a new claim.
@@ -145,6 +138,19 @@ def test_a_dump_is_restored_into_a_working_server_and_one_that_fails_is_quoted(
         shop.condition("snapshots", "bad", within=180)
     assert shop.run("get", "pod", "db-0", "-o", "jsonpath={.metadata.uid}") == before
     assert len(stored(s3, shop)) == 1
+
+
+def dumped(shop: Shop) -> dict[str, Any]:
+    """The stream of a good Snapshot: the dump was stored before the database was stopped."""
+    apply(shop, "Snapshot", "good", {"policyName": "shop"})
+    shop.condition("snapshots", "good")
+    status = shop.kubectl.get("-n", shop.namespace, "snapshots.lowtide.dev", "good")["status"]
+    (stream,) = status["streams"]
+    (job,) = [job for job in status["jobs"] if job["purpose"] == "stream"]
+    assert job["endedAt"] <= status["quiesce"]["startTime"], "the database was stopped before its dump was stored"
+    shop.ready()
+    found: dict[str, Any] = stream
+    return found
 
 
 def compare_by_restic(s3: S3Server, shop: Shop, stream: dict[str, Any]) -> None:
@@ -169,14 +175,7 @@ def test_a_dump_by_the_databases_own_pod_is_restored_into_a_working_server_and_o
 ) -> None:
     shop = open_shop
     policy(shop, "shop", exec=in_database("pg_dump", "--no-owner", "--no-privileges", "postgres"))
-    apply(shop, "Snapshot", "good", {"policyName": "shop"})
-    shop.condition("snapshots", "good")
-    status = shop.kubectl.get("-n", shop.namespace, "snapshots.lowtide.dev", "good")["status"]
-    (stream,) = status["streams"]
-    (job,) = [job for job in status["jobs"] if job["purpose"] == "stream"]
-    assert job["endedAt"] <= status["quiesce"]["startTime"], "the database was stopped before its dump was stored"
-    shop.ready()
-    compare_by_restic(s3, shop, stream)
+    compare_by_restic(s3, shop, dumped(shop))
 
     before = shop.run("get", "pod", "db-0", "-o", "jsonpath={.metadata.uid}")
     for name, command, words in (
