@@ -7,10 +7,13 @@ and carries a version; a reader understands VERSION and VERSION - 1. Logs are ne
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 VERSION = 1
 MAX_BYTES = 4095
 MAX_WARNINGS = 10
+MOST = 2**63
+"""Numbers are below: Kubernetes has none that are larger."""
 
 RESULT_FILE_VARIABLE = "LOWTIDE_RESULT_FILE"
 """Environment variable that names the file into which every command writes its result, if set."""
@@ -68,7 +71,7 @@ def decode(data: bytes | str) -> Result:
     """Read a document back. Raises ContractError where it is cut, of another shape, or of an unknown version."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError(f"the mover's result is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ContractError("the mover's result is not a JSON object")
@@ -77,12 +80,27 @@ def decode(data: bytes | str) -> Result:
         raise ContractError(
             f"the mover's result has version {version!r}, this operator reads {VERSION - 1} and {VERSION}"
         )
-    known = {f.name for f in fields(Result)}
+    kinds = {f.name: f.type for f in fields(Result)}
     try:
-        values = {name: value for name, value in document.items() if name in known}
-        return Result(**{**values, "outcome": Outcome(values["outcome"])})
-    except (KeyError, TypeError, ValueError) as error:
+        values = {name: _of_kind(kinds[name], value) for name, value in document.items() if name in kinds}
+        return Result(**values)
+    except (TypeError, ValueError) as error:
         raise ContractError(f"the mover's result lacks a field or has one of another kind: {error}") from error
+
+
+def _of_kind(kind: object, value: Any) -> Any:
+    """`value` as a field of a Result. Raises ValueError where it is none, or no number that Kubernetes can keep."""
+    if kind is Outcome:
+        return Outcome(value)
+    if kind is float and type(value) in (int, float) and 0 <= value < MOST:
+        return float(value)
+    if kind is int and type(value) is int and 0 <= value < MOST:
+        return value
+    if kind is str and type(value) is str:
+        return value
+    if kind == list[str] and type(value) is list and all(type(text) is str for text in value):
+        return value
+    raise ValueError(f"{value!r:.100} is no {kind}")
 
 
 def _shortened(text: str, length: int) -> str:
