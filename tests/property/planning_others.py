@@ -15,18 +15,16 @@ from lowtide_operator.planning.naming import is_ours
 from lowtide_operator.planning.observed import (
     Attachment,
     Claim,
-    Container,
     Keeper,
     Meta,
     MoverJobSeen,
-    MoverProgress,
     Owner,
-    Pod,
     PolicyObject,
     Uid,
     Workload,
 )
 from lowtide_operator.planning.observed_copies import GroupSnapshot, VolumeSnapshot
+from lowtide_operator.planning.observed_pods import Container, MoverProgress, Pod
 from lowtide_operator.planning.switches import KEDA_PAUSED, KEDA_PAUSED_REPLICAS
 
 START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)

@@ -45,7 +45,6 @@ from lowtide_operator.planning.observed import (
     ObservedRestore,
     ObservedSnapshot,
     Owner,
-    Pod,
     PolicyObject,
     RestoreObject,
     SnapshotObject,
@@ -55,6 +54,7 @@ from lowtide_operator.planning.observed import (
     World,
 )
 from lowtide_operator.planning.observed_copies import GroupSnapshot, SnapshotClass, StorageClass, VolumeSnapshot
+from lowtide_operator.planning.observed_pods import Pod
 from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
 from lowtide_operator.planning.restore import plan_restore

@@ -12,7 +12,7 @@ from typing import Any
 
 from lowtide_operator.api.mover import Privilege
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.observed import Identity
+from lowtide_operator.planning.observed_pods import Identity
 
 OWN_ID = 65532
 """The user and group of movers that touch no volume of an application, and the group that all movers share on a

@@ -13,7 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lowtide_operator.planning.observed import NOTHING, Identity, Uid
+from lowtide_operator.planning.observed import NOTHING, Uid
+from lowtide_operator.planning.observed_pods import Identity
 
 if TYPE_CHECKING:
     from lowtide_operator.api.mover import CopiedToleration, Mover

@@ -14,7 +14,8 @@ from lowtide_operator.api.quiesce import QuiesceLedger
 from lowtide_operator.planning.actions import Action, Announce, DeleteJob, DeletePod, Plan, Ref, TakeOver
 from lowtide_operator.planning.hold import Hold, Holdable, read_hold
 from lowtide_operator.planning.naming import API_VERSION, PURPOSE_LABEL, RUN_LABEL, TAKEN_OVER_ANNOTATION
-from lowtide_operator.planning.observed import Meta, ObservedArmed, Pod, RestoreObject, SnapshotObject, Workload
+from lowtide_operator.planning.observed import Meta, ObservedArmed, RestoreObject, SnapshotObject, Workload
+from lowtide_operator.planning.observed_pods import Pod
 from lowtide_operator.planning.release import LOST_MOVER, VOLUME_PURPOSES, release, release_patch
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.stamp import StampState, read_stamp

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from lowtide_operator.api.quiesce import ArmedRelease
 from lowtide_operator.planning.actions import CreateRelease, DeleteJob, Ref, ReleaseJob
 from lowtide_operator.planning.naming import release_name
-from lowtide_operator.planning.observed import MoverJobSeen, Pod
+from lowtide_operator.planning.observed import MoverJobSeen
+from lowtide_operator.planning.observed_pods import Pod
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
 
 ROOM = timedelta(hours=1)

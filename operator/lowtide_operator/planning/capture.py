@@ -25,7 +25,7 @@ from lowtide_operator.planning.movers import (
     spread,
 )
 from lowtide_operator.planning.naming import copy_name, parent_tags, run_tags
-from lowtide_operator.planning.observed import MoverProgress
+from lowtide_operator.planning.observed_pods import MoverProgress
 from lowtide_operator.planning.quiesce import watch
 from lowtide_operator.planning.run import MAX_TEXT, Run
 from lowtide_operator.planning.streams import stream_jobs

@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from lowtide_operator.planning.naming import is_ours
-from lowtide_operator.planning.observed import Pod, World
+from lowtide_operator.planning.observed import World
+from lowtide_operator.planning.observed_pods import Pod
 
 FINISHED_FOR = timedelta(seconds=60)
 """How long a finished pod of someone else must have ended before its volumes count as unmounted."""

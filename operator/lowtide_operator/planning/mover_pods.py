@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from lowtide_engine.contract import ContractError, Result, decode
-from lowtide_operator.planning.observed import Container, Pod
+from lowtide_operator.planning.observed_pods import Container, Pod
 
 MOVER_CONTAINER = "mover"
 OUR_CONTAINERS = (MOVER_CONTAINER, "hook")

@@ -13,7 +13,8 @@ from lowtide_operator.api.snapshot import Progress, Resolved, VolumeStatus
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.jobs import dead_holders
 from lowtide_operator.planning.naming import is_ours, job_labels
-from lowtide_operator.planning.observed import Identity, MoverProgress, Pod, Workload, World
+from lowtide_operator.planning.observed import Workload, World
+from lowtide_operator.planning.observed_pods import Identity, MoverProgress, Pod
 from lowtide_operator.planning.run import Run, S
 
 ONE_NODE_MODES = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})

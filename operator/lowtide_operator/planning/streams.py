@@ -19,7 +19,7 @@ from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.jobs import drive, is_gone
 from lowtide_operator.planning.movers import describe_for, followed, one_at_a_time
 from lowtide_operator.planning.naming import run_tags
-from lowtide_operator.planning.observed import MoverProgress
+from lowtide_operator.planning.observed_pods import MoverProgress
 from lowtide_operator.planning.podcommands import selector_of
 from lowtide_operator.planning.run import MAX_TEXT, Run
 from lowtide_operator.planning.tasks import Task, look_up_by

@@ -10,7 +10,7 @@ from lowtide_engine.contract import Result
 from lowtide_operator.api.jobs import JobRecord
 from lowtide_operator.api.mover import Mover
 from lowtide_operator.planning.actions import HookJob, MoverJob, Purpose
-from lowtide_operator.planning.observed import MoverProgress
+from lowtide_operator.planning.observed_pods import MoverProgress
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from lowtide_operator.api.quiesce import WorkloadKind, WorkloadRef
 from lowtide_operator.planning.naming import is_ours
-from lowtide_operator.planning.observed import Meta, Owner, Pod, Uid, Workload, World
+from lowtide_operator.planning.observed import Meta, Owner, Uid, Workload, World
+from lowtide_operator.planning.observed_pods import Pod
 from lowtide_operator.planning.switches import unreadable, workload_switches
 
 STOPPABLE = frozenset(kind.value for kind in WorkloadKind)

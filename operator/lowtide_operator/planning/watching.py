@@ -17,7 +17,8 @@ from lowtide_operator.planning.mover_pods import (
     writer_failed_alone,
     writer_said,
 )
-from lowtide_operator.planning.observed import Container, MoverJobSeen, MoverProgress, Pod, Uid
+from lowtide_operator.planning.observed import MoverJobSeen, Uid
+from lowtide_operator.planning.observed_pods import Container, MoverProgress, Pod
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
 from lowtide_operator.planning.tasks import Task
 

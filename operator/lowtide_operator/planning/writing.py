@@ -37,7 +37,7 @@ from lowtide_operator.planning.movers import (
     spread,
 )
 from lowtide_operator.planning.naming import parent_tags, path_in_snapshot, run_tags
-from lowtide_operator.planning.observed import MoverProgress
+from lowtide_operator.planning.observed_pods import MoverProgress
 from lowtide_operator.planning.run import MAX_TEXT
 from lowtide_operator.planning.source import Restoring
 from lowtide_operator.planning.targets import in_place

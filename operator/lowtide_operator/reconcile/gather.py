@@ -23,18 +23,17 @@ from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.observed import (
     Claim,
-    MoverProgress,
     ObservedOrphans,
     ObservedPolicy,
     ObservedRestore,
     ObservedSnapshot,
-    Pod,
     RestoreObject,
     SnapshotObject,
     World,
 )
 from lowtide_operator.planning.observed_copies import VolumeSnapshot
-from lowtide_operator.reconcile import parse
+from lowtide_operator.planning.observed_pods import MoverProgress, Pod
+from lowtide_operator.reconcile import mover_log, parse
 from lowtide_operator.reconcile.keepers import NO_ARGO, Argo, keepers_of, paused_keepers
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
 from lowtide_operator.reconcile.served import is_marked, label, list_if_served
@@ -287,8 +286,8 @@ class Gatherer:
                 log = await self._cluster.log(namespace, name, MOVER, tail_lines=LOG_LINES, limit_bytes=LOG_BYTES)
             except ClusterError:
                 return name, None
-            progress = parse.mover_progress(log, began[name])
-            return name, None if progress is None else replace(progress, last_words=parse.last_words(log))
+            progress = mover_log.mover_progress(log, began[name])
+            return name, None if progress is None else replace(progress, last_words=mover_log.last_words(log))
 
         told = await asyncio.gather(*(one(name) for name in began))
         return {name: progress for name, progress in told if progress is not None}

@@ -21,7 +21,8 @@ from lowtide_operator.planning.actions import (
     Ref,
     ReleaseJob,
 )
-from lowtide_operator.planning.observed import Identity, Uid
+from lowtide_operator.planning.observed import Uid
+from lowtide_operator.planning.observed_pods import Identity
 from tests.unit.api import examples
 
 INSTALLATION = Installation(image="registry.example/lowtide:1.2.3", cluster_uid="0a1b2c3d-0000-4000-8000-000000000000")

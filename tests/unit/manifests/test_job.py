@@ -23,7 +23,8 @@ from lowtide_operator.manifests.command import container_arguments
 from lowtide_operator.manifests.copies import copy_claim, group_snapshot, volume_snapshot
 from lowtide_operator.planning.actions import CreateGroupSnapshot, CreateVolumeSnapshot, MoverJob, Purpose
 from lowtide_operator.planning.movers import as_identity, consumer_identity
-from lowtide_operator.planning.observed import Identity, Meta, Pod, Uid, World
+from lowtide_operator.planning.observed import Meta, Uid, World
+from lowtide_operator.planning.observed_pods import Identity, Pod
 from lowtide_operator.stream import parse as parse_stream
 from tests.unit.manifests.cases import APP, CASES, COPIES, INSTALLATION, STREAM, job
 

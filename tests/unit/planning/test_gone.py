@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from lowtide_operator.planning.gone import came_back, in_the_way
-from lowtide_operator.planning.observed import Attachment, Container, Node
+from lowtide_operator.planning.observed import Attachment, Node
+from lowtide_operator.planning.observed_pods import Container
 from tests.property.planning_world import START, Cluster
 
 CLAIMS = frozenset({"data"})

@@ -13,7 +13,8 @@ from lowtide_operator.planning import actions as act
 from lowtide_operator.planning.jobs import dead_holders, drive, end_jobs
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import job_name
-from lowtide_operator.planning.observed import Container, Uid
+from lowtide_operator.planning.observed import Uid
+from lowtide_operator.planning.observed_pods import Container
 from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.tasks import Task
 from tests.property.planning_world import REPOSITORY, Cluster, Fate

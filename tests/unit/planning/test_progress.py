@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from lowtide_engine.contract import Outcome, Result, encode
 from lowtide_operator.api.snapshot import Progress, SnapshotStatus, VolumeStatus
 from lowtide_operator.planning.actions import Purpose
-from lowtide_operator.planning.observed import Container, MoverProgress, Pod
+from lowtide_operator.planning.observed_pods import Container, MoverProgress, Pod
 from tests.property.planning_world import Cluster, Fate, reasons
 
 RUN = ("snapshot", "one")

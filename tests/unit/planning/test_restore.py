@@ -7,7 +7,7 @@ import pytest
 
 from lowtide_operator.api.restore import PolicySource
 from lowtide_operator.planning.actions import Purpose
-from lowtide_operator.planning.observed import Identity
+from lowtide_operator.planning.observed_pods import Identity
 from lowtide_operator.planning.source import find_by_policy
 from lowtide_operator.planning.stamp import StampState, read_stamp
 from tests.property.planning_world import START, Cluster, Fate, reasons

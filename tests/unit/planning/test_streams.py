@@ -9,7 +9,7 @@ import pytest
 from lowtide_engine.contract import Outcome, Result, encode
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.mover_pods import is_writer_awaited, writer_failed_alone, writer_said
-from lowtide_operator.planning.observed import Container, Pod
+from lowtide_operator.planning.observed_pods import Container, Pod
 from tests.property.planning_others import streamed
 from tests.property.planning_world import START, Cluster, Fate, reasons
 from tests.unit.planning.runs import (

@@ -10,7 +10,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Unreachable
 from lowtide_operator.errors import InvalidObject
 from lowtide_operator.planning.observed import ObservedSnapshot
-from lowtide_operator.reconcile import parse
+from lowtide_operator.reconcile import mover_log, parse
 from lowtide_operator.reconcile.gather import Gatherer
 from lowtide_operator.reconcile.keys import Key, Subject
 from tests.unit.reconcile.memory_world import SHOP, Shop
@@ -150,11 +150,11 @@ def test_the_end_of_a_movers_log_tells_how_far_it_is() -> None:
         "cut off {\n"
         '2026-01-05T02:00:10Z {"message_type":"stat'
     )
-    found = parse.mover_progress(log)
+    found = mover_log.mover_progress(log)
     assert found is not None
     assert found.time.second == 10
     assert (found.files, found.bytes, found.total_bytes, found.percent) == (2, 100, 200, 50)
-    assert parse.mover_progress("2026-01-05T02:00:09Z text\n") is None
+    assert mover_log.mover_progress("2026-01-05T02:00:09Z text\n") is None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_end_of_a_movers_log_tells_how_far_it_is() -> None:
     ids=["a notice", "an error", "no JSON", "nothing for a person", "too long", "an empty log"],
 )
 def test_the_last_words_of_a_mover_are_what_it_said_to_people(lines: tuple[str, ...], expected: str) -> None:
-    assert parse.last_words("".join(f"2026-01-05T02:00:07Z {line}\n" for line in lines)) == expected
+    assert mover_log.last_words("".join(f"2026-01-05T02:00:07Z {line}\n" for line in lines)) == expected
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_the_last_words_of_a_mover_are_what_it_said_to_people(lines: tuple[str, 
     ],
 )
 def test_the_numbers_of_a_status_line(line: str, expected: tuple[int | None, ...]) -> None:
-    found = parse.mover_progress(f"2026-01-05T02:00:07Z {line}\n")
+    found = mover_log.mover_progress(f"2026-01-05T02:00:07Z {line}\n")
     assert found is not None
     assert (found.files, found.bytes, found.total_bytes, found.percent) == expected
 
