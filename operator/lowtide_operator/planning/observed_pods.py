@@ -91,6 +91,11 @@ class Pod:
         return self.phase in ("Succeeded", "Failed")
 
     @property
+    def began(self) -> datetime | None:
+        """When the last of its containers began that run: the others waited for it, as long as its image took."""
+        return max((container.started for container in self.containers if container.started is not None), default=None)
+
+    @property
     def ended(self) -> datetime | None:
         """When its last container ended, for a finished pod whose kubelet said so."""
         times = [container.finished for container in self.containers if container.finished is not None]

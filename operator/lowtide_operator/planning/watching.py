@@ -126,7 +126,7 @@ def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods
     if writer_failed_alone(pods, run.now):
         text = f"The command of the stream failed before it wrote anything.{writer_said(pods)}"
         return over(run, record, JobOutcome.FAILED, why_stream_failed(pods), text)
-    started = running.started or job.meta.created
+    started = running.began or running.started or job.meta.created
     told = running.progress
     if told is not None and run.now >= max(started, told.time) + deadlines.no_progress:
         text = f"The mover reported no progress for {int(deadlines.no_progress.total_seconds())} s.{_last_words(told)}"

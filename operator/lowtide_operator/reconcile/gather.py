@@ -275,10 +275,9 @@ class Gatherer:
     async def _progress(self, namespace: str, pods: Iterable[Pod]) -> dict[str, MoverProgress]:
         """By pod: how far its mover is. A log that can't be read tells nothing, and fails nothing."""
         began = {
-            pod.meta.name: container.started if pod.meta.labels.get(naming.PURPOSE_LABEL) in TELLING else None
+            pod.meta.name: pod.began if pod.meta.labels.get(naming.PURPOSE_LABEL) in TELLING else None
             for pod in pods
-            for container in pod.containers
-            if container.name == MOVER and pod.phase == "Running"
+            if pod.phase == "Running" and any(container.name == MOVER for container in pod.containers)
         }
 
         async def one(name: str) -> tuple[str, MoverProgress | None]:

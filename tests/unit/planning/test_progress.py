@@ -144,6 +144,22 @@ def test_a_mover_that_never_says_anything_is_given_up() -> None:
     assert failure.reason == "NoProgress"
 
 
+def test_a_mover_that_waited_for_the_image_beside_it_has_all_of_its_time() -> None:
+    world = reading(deadlines={"noProgress": "1m"})
+    tell(world, MoverProgress(world.now))
+    world.pass_time(50)
+    (pod,) = movers(world)
+    beside = Container("writer", started=world.now)
+    world.pods[pod.meta.uid] = replace(pod, containers=(*pod.containers, beside), meta=world.touched(pod.meta))
+
+    for _ in range(11):
+        look(world, 5)
+        assert status(world).failure is None
+    for _ in range(6):
+        look(world, 5)
+    assert status(world).failure is not None
+
+
 def test_a_log_that_can_not_be_read_is_no_reason_to_give_up() -> None:
     world = reading(deadlines={"noProgress": "1m"})
     (pod,) = movers(world)

@@ -258,7 +258,7 @@ async def test_attachments_are_read_where_a_driver_attaches_and_only_those_of_th
     ("purpose", "log", "second"),
     [
         pytest.param("backup", "", 1, id="one that reads has said nothing since it began"),
-        pytest.param("stream", "2026-01-05T02:00:09Z text\n", 1, id="nor did one that stores a stream"),
+        pytest.param("stream", "2026-01-05T02:00:09Z text\n", 4, id="one that stores a stream waited for its command"),
         pytest.param("restore", '2026-01-05T02:00:09Z {"message_type":"notice"}\n', 9, id="one that writes did"),
         pytest.param("verdict", "", None, id="one that has nothing to tell may be silent"),
         pytest.param("backup", None, None, id="a log that can't be read tells nothing"),
@@ -271,6 +271,8 @@ async def test_since_when_a_mover_is_silent(purpose: str, log: str | None, secon
     state = {"running": {"startedAt": "2026-01-05T02:00:01Z"}}
     pod = {"metadata": {"name": "m", "namespace": SHOP, "labels": {**labels, "lowtide.dev/purpose": purpose}}}
     statuses = [{"name": "mover", "state": state}]
+    if purpose == "stream":
+        statuses.append({"name": "writer", "state": {"running": {"startedAt": "2026-01-05T02:00:04Z"}}})
     shop.cluster.put(kinds.POD, {**pod, "status": {"phase": "Running", "containerStatuses": statuses}})
     shop.cluster.logs[SHOP, "m"] = log or ""
     shop.cluster.fault = lambda call: Unreachable("no kubelet") if call.verb == "log" and log is None else None
