@@ -75,6 +75,32 @@ def test_the_workload_is_back_before_the_upload_and_the_backup_is_what_was_there
     wait_for("what the driver made is gone", lambda: made_for(installed, namespace) == {CLAIM}, within=120)
 
 
+@pytest.mark.parametrize("method", ["Direct", "Snapshot", "Clone"])
+def test_a_claim_that_is_only_read_is_read(
+    installed: Cluster, snapshots: str, namespace: str, s3: S3Server, tmp_path: Path, method: str
+) -> None:
+    """It is a clone with the access mode ReadOnlyMany, and no workload uses it."""
+    app = OneVolume(installed, namespace)
+    app.set_up(storage_class=installed.storage_class)
+    app.repository(s3.repository(namespace), PASSWORD, s3.environment)
+    app.shell("echo text > /data/file; sync")
+    spec = {
+        "accessModes": ["ReadOnlyMany"],
+        "storageClassName": installed.storage_class,
+        "dataSource": {"kind": "PersistentVolumeClaim", "name": CLAIM},
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    app.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "archive"}, "spec": spec})
+    policy = {"repository": {"secretName": "repository"}, "volumes": {"claims": ["archive"]}}
+    mover = {"securityContext": {"runAsUser": 1000}}
+    app.ours("BackupPolicy", "archives", {**policy, "capture": {"method": method}, "mover": mover})
+    (volume,) = app.snapshot("first", "archives")["volumes"]
+    restore(s3, namespace, volume["snapshotId"], tmp_path)
+    assert (tmp_path / "volumes" / "archive" / "file").read_text() == "text\n"
+    assert app.shell(f"cat {STARTS}").splitlines() == ["started"], "who uses another claim was not stopped"
+    wait_for("what the driver made is gone", lambda: made_for(installed, namespace) == {CLAIM, "archive"}, within=120)
+
+
 TWO = ("left", "right")
 COUNTING = """
 i=0

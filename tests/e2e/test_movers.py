@@ -140,6 +140,16 @@ def test_a_mover_that_no_node_takes_can_not_start_and_what_was_stopped_runs_agai
     assert starts(app) == 2
 
 
+def test_a_mover_that_runs_out_of_memory_names_its_limit_and_nothing_was_stopped(app: OneVolume) -> None:
+    """The repository's key alone takes 128 MiB to be derived."""
+    app.policy("small", method="Direct", mover={**once(), "resources": {"limits": {"memory": "96Mi"}}})
+    app.ours("Snapshot", "killed", {"policyName": "small"})
+    told = failed(app, "killed")
+    assert told["reason"] == "OutOfMemory", told
+    assert "96Mi" in told["message"]
+    assert starts(app) == 1
+
+
 def test_an_image_that_can_not_be_pulled_is_named_and_nothing_was_stopped(app: OneVolume) -> None:
     stream = {"name": "dump", "container": {"image": NO_IMAGE, "command": ["true"]}}
     policy = {
