@@ -102,7 +102,7 @@ class Locks:
                         raise
                     clear_unrefreshed = False
                     continue
-                _log.info("%s; trying again for %.0f s", error.message, left)
+                _log.warning("%s; trying again for %.0f s", error.message, left)
                 self._clock.sleep(min(pause, left))
                 pause = min(2 * pause, _RETRY_LONGEST)
 

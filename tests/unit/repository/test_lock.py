@@ -106,7 +106,9 @@ def test_a_deferred_second_look_that_finds_nothing_lets_go_on(world: World) -> N
     assert world.names() == [lock.file.name]
 
 
-def test_a_lock_is_awaited_with_growing_pauses(world: World) -> None:
+def test_a_lock_is_awaited_with_growing_pauses_and_a_word_at_each(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     other = world.take(world.theirs, exclusive=True)
     looked: list[float] = []
 
@@ -120,6 +122,8 @@ def test_a_lock_is_awaited_with_growing_pauses(world: World) -> None:
     began = world.clock.now()
     world.take(world.mine, exclusive=True, retry_for=HOUR)
     assert looked[:6] == [5, 10, 20, 40, 60, 60]
+    told = [said for said in caplog.messages if "is locked" in said and "trying again for" in said]
+    assert len(told) == len([pause for pause in looked if pause >= 5])
     assert world.clock.now() - began < 400
 
 
