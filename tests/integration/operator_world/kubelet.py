@@ -25,6 +25,8 @@ class PlayedKubelet:
     """Plays the pods of `namespace`, from `start` to `stop`. `linger` is how many seconds a deleted pod takes to go. A
     pod of which `stays` is true does not go, and one of which `held_back` is true does not become ready.
 
+    While it is `stopped` it does nothing at all, and its containers do not go on either.
+
     With `takes_snapshots` VolumeSnapshots and VolumeGroupSnapshots become ready. While there is `trouble`, no copy is
     made, and it is said why.
     """
@@ -38,6 +40,7 @@ class PlayedKubelet:
         self.linger = 0.0
         self.stays: Callable[[Object], bool] = lambda pod: False
         self.held_back: Callable[[Object], bool] = lambda pod: False
+        self.stopped = False
         self.takes_snapshots = False
         self.trouble = ""
         self.errors: list[str] = []
@@ -58,6 +61,9 @@ class PlayedKubelet:
 
     def _run(self) -> None:
         while not self._stopping.wait(0.1):
+            if self.stopped:
+                self._next_heartbeat = 0.0
+                continue
             try:
                 self._round()
             except (OSError, ApiError) as error:
