@@ -14,6 +14,7 @@ pub mod gojson;
 pub mod gostring;
 pub mod id;
 pub mod index;
+pub mod kdf;
 mod mac;
 pub mod node;
 pub mod pack;

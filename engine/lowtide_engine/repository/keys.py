@@ -41,7 +41,7 @@ _SALT = 64
 
 @dataclass(frozen=True, slots=True)
 class KdfParameters:
-    """scrypt's cost: N a power of two, 128·N·r at most 256 MiB, p at most 16; others are refused with
+    """scrypt's cost: N a power of two, 128·r·N and 128·r·p at most 256 MiB, p at most 16; others are refused with
     RepositoryDamaged.
     """
 
@@ -52,7 +52,7 @@ class KdfParameters:
     def __post_init__(self) -> None:
         if self.n < 2 or self.n & (self.n - 1) or self.r < 1 or self.p < 1:
             raise RepositoryDamaged(f"a key asks for impossible scrypt parameters N={self.n}, r={self.r}, p={self.p}")
-        if 128 * self.n * self.r > MAX_MEMORY or self.p > MAX_P:
+        if 128 * self.r * max(self.n, self.p) > MAX_MEMORY or self.p > MAX_P:
             raise RepositoryDamaged(
                 f"a key asks for scrypt N={self.n}, r={self.r}, p={self.p}, more than 256 MiB or {MAX_P} passes",
                 hint="make another key for this password with restic or lowtide",
@@ -244,10 +244,11 @@ def own_username() -> str:
 
 
 def _derive(password: Password, salt: bytes, kdf: KdfParameters) -> MasterKey:
-    """scrypt to 64 bytes: AES key, k, r. hashlib lets other threads run meanwhile."""
-    room = 128 * kdf.r * (kdf.n + kdf.p + 2) + 1024 * 1024
+    """scrypt to 64 bytes: AES key, k, r."""
+    from lowtide_engine._kernel import KernelError, scrypt
+
     try:
-        derived = hashlib.scrypt(password.reveal(), salt=salt, n=kdf.n, r=kdf.r, p=kdf.p, maxmem=room, dklen=64)
-    except (ValueError, MemoryError) as error:
-        raise RepositoryDamaged(f"scrypt with N={kdf.n}, r={kdf.r}, p={kdf.p} failed: {error}") from None
+        derived = scrypt(password.reveal(), salt, kdf.n, kdf.r, kdf.p)
+    except KernelError as error:
+        raise RepositoryDamaged(f"a key can't be derived: {error}") from None
     return MasterKey(derived[:32], derived[32:48], derived[48:])

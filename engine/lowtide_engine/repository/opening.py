@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +32,8 @@ def open_repository(
 ) -> Repository:
     """Open the repository in `storage`. `cache_root` is where caches are (`cache.cache_root`), None for none.
 
-    The config is fetched and the kernel loaded while the password's key is derived. Raises RepositoryMissing,
-    WrongPassword, RepositoryDamaged, RepositoryUnsupported, or the storage's errors.
+    The config is fetched while the password's key is derived. Raises RepositoryMissing, WrongPassword,
+    RepositoryDamaged, RepositoryUnsupported, or the storage's errors.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="open") as pool:
         loading = pool.submit(_load_config, storage)
@@ -89,12 +88,9 @@ def init_repository(
 
 def _load_config(storage: Storage) -> bytes:
     try:
-        sealed = storage.load(CONFIG)
+        return storage.load(CONFIG)
     except FileMissing:
         raise RepositoryMissing(f"there is no repository in {storage.location}") from None
-    # Loading the native half costs some 10 ms, which the derivation of the key hides.
-    importlib.import_module("lowtide_engine._kernel")
-    return sealed
 
 
 def _matching(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lowtide_engine import _kernel as kernel
 
@@ -18,6 +22,41 @@ def test_any_buffer_is_taken(kind: type) -> None:
     assert key.unseal(kind(key.seal(kind(b"text")))) == b"text"
     assert kernel.sha256(kind(b"text")) == hashlib.sha256(b"text").hexdigest()
     assert kernel.zstd_decompress(kind(kernel.zstd_compress(kind(b"text"))), 4) == b"text"
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    password=st.binary(max_size=80),
+    salt=st.binary(max_size=80),
+    log_n=st.integers(1, 10),
+    r=st.integers(1, 17),
+    p=st.integers(1, 5),
+)
+def test_scrypt_is_that_of_openssl(password: bytes, salt: bytes, log_n: int, r: int, p: int) -> None:
+    n = 2**log_n
+    derived = hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, dklen=64, maxmem=1 << 28)
+    assert kernel.scrypt(password, salt, n, r, p) == derived
+
+
+@pytest.mark.parametrize(("n", "r", "p"), [(0, 8, 1), (1023, 8, 1), (1024, 0, 1), (1024, 8, 0), (2**62, 8, 1)])
+def test_scrypt_that_there_is_not_is_refused(n: int, r: int, p: int) -> None:
+    with pytest.raises(kernel.KernelError, match=f"no scrypt with N={n}, r={r}, p={p}"):
+        kernel.scrypt(b"password", b"salt", n, r, p)
+
+
+def test_scrypt_without_memory_is_an_error_and_not_the_end() -> None:
+    program = """
+import resource
+from lowtide_engine import _kernel
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20),) * 2)
+try:
+    _kernel.scrypt(b"password", b"salt", 131072, 8, 1)
+except _kernel.KernelError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said == "there are no 128 MiB of memory for scrypt\n"
 
 
 def test_decompression_stops_at_its_limit() -> None:

@@ -51,6 +51,7 @@ def test_what_rustic_leaves_out_is_optional() -> None:
         {"N": 2**22, "r": 8},
         {"N": 2**62, "r": 1},
         {"N": 2, "r": 2**40},
+        {"N": 2, "r": 2**18, "p": 16},
         {"N": 128.0},
         {"N": True},
         {"N": "128"},

@@ -8,7 +8,7 @@ use super::bytes::Bytes;
 use crate::chunker::Chunker;
 use crate::error::Result;
 use crate::pack::verify;
-use crate::{blob, codec, polynomial, seal, sha};
+use crate::{blob, codec, kdf, polynomial, seal, sha};
 
 /// The repository's master key (restic: AES-256-CTR with Poly1305-AES).
 #[pyclass(frozen, module = "lowtide_engine._kernel")]
@@ -32,6 +32,20 @@ impl Key {
     fn unseal<'py>(&self, py: Python<'py>, sealed: Bytes) -> PyResult<Bound<'py, PyBytes>> {
         give(py, py.detach(|| self.0.unseal(&sealed)))
     }
+}
+
+/// What scrypt (RFC 7914) makes of a password: 64 bytes.
+#[pyfunction]
+pub fn scrypt<'py>(
+    py: Python<'py>,
+    password: Bytes,
+    salt: Bytes,
+    n: u64,
+    r: u32,
+    p: u32,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let derived = py.detach(|| kdf::scrypt(&password, &salt, n, r, p))?;
+    Ok(PyBytes::new(py, &*derived))
 }
 
 #[pyfunction]

@@ -78,7 +78,7 @@ mod _kernel {
     use super::backup::Backup;
     #[pymodule_export]
     use super::blobs::{
-        Key, check_blobs, chunk_lengths, is_irreducible, open_blob, random_polynomial, sha256, zstd_compress,
+        Key, check_blobs, chunk_lengths, is_irreducible, open_blob, random_polynomial, scrypt, sha256, zstd_compress,
         zstd_decompress,
     };
     #[pymodule_export]
