@@ -22,6 +22,7 @@ from lowtide_engine.contract import Outcome, Result
 
 if TYPE_CHECKING:
     from lowtide_engine.backup import BackupReport, BackupRequest
+    from lowtide_engine.repository import LockedRepository
 
 EPILOG = """Exit status is 0 if the snapshot is whole, 3 if some files could not be read (the snapshot is stored, and
 tagged lowtide:partial), 1 if none was stored, 10 if there is no repository, 11 if it is locked, 12 if the password is
@@ -90,9 +91,16 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
     from lowtide_engine.backup import back_up
     from lowtide_engine.cli.signals import stop
 
+    def store(locked: LockedRepository) -> BackupReport:
+        return back_up(locked, request, session.output, stop)
+
     try:
-        with session.locked(writes=not request.dry_run) as locked:
-            report = back_up(locked, request, session.output, stop)
+        if request.stream is None:
+            report = session.under_lock(store, writes=not request.dry_run)
+        else:
+            # A stream can't be begun again.
+            with session.locked(writes=not request.dry_run) as locked:
+                report = store(locked)
     finally:
         session.output.stop_live()
     _say(session, report, time.monotonic() - started, dry_run=request.dry_run)

@@ -106,8 +106,9 @@ def _await_config(session: Session, storage: Storage) -> None:
 def _prove(
     session: Session, repository: Repository, ids: tuple[str, ...], only: SnapshotFilter | None, moment: datetime | None
 ) -> list[str]:
-    with session.lock(repository, writes=True) as locked:
-        locked.ensure()
+    # It protects nothing, and is given back before it could be in anybody's way.
+    with session.lock(repository, writes=True, deferred=True) as locked:
+        locked.ensure(confirmed=False)
         return _find_all(locked, ids, only, moment)
 
 

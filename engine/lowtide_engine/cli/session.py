@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lowtide_engine.cli.output import Output
 from lowtide_engine.cli.signals import at_prompt, held, stop
 from lowtide_engine.contract import Outcome, Result
-from lowtide_engine.errors import RepositoryError
+from lowtide_engine.errors import RepositoryError, RepositoryLocked
 
 if TYPE_CHECKING:
     import click
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from lowtide_engine.cli.options import Settings
     from lowtide_engine.repository import LockedRepository, Password, Repository
     from lowtide_engine.storage import Clock, Storage, StorageOptions
+
+T = TypeVar("T")
+AGAIN_AFTER = 5.0
+"""Seconds after which a job begins again whose lock was found to be in conflict with another that came with it."""
 
 
 class RepositoryChanged(RepositoryError):
@@ -147,22 +151,54 @@ class Session:
         with self.repository() as repository, self.lock(repository, writes=writes, exclusive=exclusive) as locked:
             yield locked
 
+    def under_lock(self, job: Callable[[LockedRepository], T], *, writes: bool) -> T:
+        """What `job` gives, under a shared lock whose second look happens while it reads.
+
+        It has written nothing where that look finds a conflict, and is done again as long as --retry-lock says.
+        """
+        clock, output = self.clock, self.output
+        until = clock.monotonic() + self.settings.retry_lock
+        with self.repository() as repository:
+            while True:
+                said = output.errors, [*output.warnings]
+                left = max(0.0, until - clock.monotonic())
+                with self.lock(repository, writes=writes, deferred=True, patience=left) as locked:
+                    try:
+                        return job(locked)
+                    except RepositoryLocked as error:
+                        if clock.monotonic() >= until:
+                            raise
+                        output.notice(f"{error.message}; beginning again")
+                output.errors, output.warnings = said
+                clock.sleep(min(AGAIN_AFTER, max(0.0, until - clock.monotonic())))
+
     @contextmanager
-    def lock(self, repository: Repository, *, writes: bool, exclusive: bool = False) -> Iterator[LockedRepository]:
-        """`locked`, for a repository that is open."""
+    def lock(
+        self,
+        repository: Repository,
+        *,
+        writes: bool,
+        exclusive: bool = False,
+        deferred: bool | None = None,
+        patience: float | None = None,
+    ) -> Iterator[LockedRepository]:
+        """`locked`, for a repository that is open. `patience` are the seconds to wait for it, by default what
+        --retry-lock says.
+
+        With `deferred` the second look at the locks happens meanwhile; by default so where nobody asked for patience,
+        for a conflict that it finds can't be waited out any more.
+        """
         from lowtide_engine.repository.holder import HOLDER_VARIABLE
 
         if self.settings.no_lock and not writes:
             yield repository.unlocked()
             return
-        # A conflict that a deferred look finds can't be waited out any more: who asked for patience looks at once.
-        deferred = not exclusive and not self.settings.retry_lock
         with repository.locked(
             exclusive=exclusive,
-            retry_for=self.settings.retry_lock,
+            retry_for=self.settings.retry_lock if patience is None else patience,
             clear_unrefreshed=bool(self.settings.environment.get(HOLDER_VARIABLE)),
             dead_holders=self.settings.dead_holder,
-            defer_second_look=deferred,
+            defer_second_look=not exclusive and not self.settings.retry_lock if deferred is None else deferred,
         ) as locked:
             releases = [locked.lock.release] if locked.lock is not None else []
             held.extend(releases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from lowtide_engine.cli.selecting import owner_options, taken
 from lowtide_engine.cli.session import Session
 from lowtide_engine.cli.values import TAGS, refuse_reserved
 from lowtide_engine.contract import Result
+
+if TYPE_CHECKING:
+    from lowtide_engine.repository import LockedRepository, Snapshot
 
 
 @click.command(cls=Command)
@@ -42,10 +45,11 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
         if len(member) != 64:
             raise click.BadParameter(f"{member!r} is no whole id: it has 64 digits", param_hint="'--member'")
     tags = refuse_reserved([tag for tags in given["tags"] for tag in tags])
-    from lowtide_engine.verdict import give_verdict
 
-    with session.locked(writes=True) as locked:
-        snapshot, new = give_verdict(
+    def give(locked: LockedRepository) -> tuple[Snapshot, bool]:
+        from lowtide_engine.verdict import give_verdict
+
+        return give_verdict(
             locked,
             given["members"],
             host=given["host"] or environment_host(session.settings.environment),
@@ -53,6 +57,8 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
             tags=tags,
             allow_partial=given["allow_partial"],
         )
+
+    snapshot, new = session.under_lock(give, writes=True)
     session.output.message("verdict", {"snapshot_id": snapshot.id, "members": list(given["members"]), "new": new})
     session.output.line(f"verdict {snapshot.short_id} {'saved' if new else 'was there already'}")
     return session.result("Completed" if new else "Unchanged", snapshot_ids=[snapshot.id])

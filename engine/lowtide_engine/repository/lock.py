@@ -86,7 +86,7 @@ class Locks:
         `dead_holders` are hosts known to be dead: their locks are removed first. With `clear_unrefreshed`, locks that
         nobody refreshed for 30 minutes are removed once, when about to give up. With `defer_second_look`, the second
         look happens meanwhile: `confirm` and `ensure` wait for it, and raise RepositoryLocked where it found a
-        conflict. The caller releases the lock, whatever happens.
+        conflict; a lock that is released before needs none. The caller releases the lock, whatever happens.
         """
         for holder in dead_holders:
             self.remove_held_by(holder)
@@ -246,13 +246,15 @@ class Lock:
         if self._failure is not None:
             raise self._failure
 
-    def ensure(self) -> None:
+    def ensure(self, *, confirmed: bool = True) -> None:
         """Prove that the lock still holds: confirmed, under 22.5 minutes old, and there for others to see; else
         LockLost, for ever.
 
-        Costs one listing. Called before each index and snapshot is stored, and after the snapshot.
+        Costs one listing. Called before each index and snapshot is stored, and after the snapshot. Whoever only wants
+        to know that a lock can be had needs it not `confirmed`.
         """
-        self.confirm()
+        if confirmed:
+            self.confirm()
         with self._guard:
             self._check()
 
@@ -284,11 +286,13 @@ class Lock:
     def release(self) -> None:
         """Remove the lock file and stop refreshing. Idempotent, and never raises for a storage that fails: others
         will see it expire.
+
+        A second look that has not begun is left out: whoever excludes us touches nothing before 200 ms, in which it
+        looks for our lock again, and we have ended by then.
         """
         self._released.set()
-        for thread in (self._second_look, self._keeper):
-            if thread is not None and thread is not threading.current_thread():
-                thread.join()
+        if self._keeper is not None and self._keeper is not threading.current_thread():
+            self._keeper.join()
         with self._guard:
             for name in self._own:
                 try:
@@ -342,7 +346,9 @@ class Lock:
 
     def _look_again(self) -> None:
         self._clock.sleep(SECOND_LOOK_AFTER)
-        self._locks._refuse_conflict(self._file.exclusive, tuple(self._own))
+        with self._guard:
+            if not self._released.is_set():
+                self._locks._refuse_conflict(self._file.exclusive, tuple(self._own))
 
     def _look_in_thread(self) -> None:
         try:

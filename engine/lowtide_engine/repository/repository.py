@@ -243,9 +243,11 @@ class LockedRepository:
         """The lock, or None without one."""
         return self._lock
 
-    def ensure(self) -> None:
-        """Prove that the lock still holds, else LockLost. Without a lock there is nothing to write, hence BadInput."""
-        self._need_lock().ensure()
+    def ensure(self, *, confirmed: bool = True) -> None:
+        """Prove that the lock still holds, else LockLost; `confirmed` as `Lock.ensure` has it. Without a lock there is
+        nothing to write, hence BadInput.
+        """
+        self._need_lock().ensure(confirmed=confirmed)
 
     def snapshots(self, *, on_damaged: _OnDamaged | None = None) -> list[Snapshot]:
         """All snapshots, oldest first. One that can't be read raises RepositoryDamaged, or is told to `on_damaged`

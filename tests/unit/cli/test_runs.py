@@ -7,14 +7,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lowtide_engine import _kernel
-from lowtide_engine.cli.root import root_command
 from lowtide_engine.cli.signals import stop
 from lowtide_engine.errors import StorageError
 from lowtide_engine.repository import open_repository
@@ -23,13 +22,12 @@ from lowtide_engine.storage import File, FileKind, StorageOptions, SystemClock, 
 from lowtide_engine.storage.local import LocalStorage
 from lowtide_engine.transfer import UPLOADS, RunFailed
 from tests.conformance.actors import PASSWORD
-from tests.conformance.quick import make_repository
+from tests.unit.cli.conftest import Run
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PACK = 4 << 20
-Run = Callable[..., Any]
 
 
 class Meeting(LocalStorage):
@@ -84,17 +82,6 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-@pytest.fixture
-def lowtide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The program, in this process, on a new repository."""
-    make_repository(tmp_path / "repository")
-    for name in [name for name in os.environ if name.startswith(("RESTIC_", "LOWTIDE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RESTIC_REPOSITORY", str(tmp_path / "repository"))
-    monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
-    return lambda *arguments: root_command().main([*map(str, arguments), "--no-cache"], standalone_mode=False)
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, UPLOADS), (1, 1), (6, 6)])

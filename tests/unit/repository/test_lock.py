@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -104,6 +105,20 @@ def test_a_deferred_second_look_that_finds_nothing_lets_go_on(world: World) -> N
     lock.confirm()
     lock.ensure()
     assert world.names() == [lock.file.name]
+
+
+def test_a_lock_that_is_released_before_its_second_look_needs_none(world: World) -> None:
+    over = threading.Event()
+    waited: list[bool] = []
+    world.clock.on_sleep = lambda seconds: waited.append(over.wait(20))
+    lock = world.take(world.mine, defer_second_look=True)
+    lock.ensure(confirmed=False)
+    lock.release()
+    assert (waited, world.names()) == ([], [])
+    looks = world.storage.calls["list"]
+    over.set()
+    lock.confirm()
+    assert world.storage.calls["list"] == looks
 
 
 def test_a_lock_is_awaited_with_growing_pauses_and_a_word_at_each(
