@@ -71,6 +71,24 @@ def test_restic_finds_what_it_would_have_copied(
         assert differences(was, now) == []
 
 
+@pytest.mark.parametrize(
+    "password", [["--from-password-file", "{secret}"], ["--from-password-command", "cat {secret}"]]
+)
+def test_the_source_is_said_by_files_or_a_command(
+    password: list[str], source: Restic, lowtide: Lowtide, restic: Restic, tmp_path: Path
+) -> None:
+    """For a new repository with the source's chunker too."""
+    (tmp_path / "place").write_text(source.repository)
+    (tmp_path / "secret").write_text(PASSWORD)
+    options = ["--from-repository-file", tmp_path / "place"]
+    options += [word.format(secret=tmp_path / "secret") for word in password]
+    lowtide.run("init", "--copy-chunker-params", *options)
+    lowtide.run("copy", *options)
+    assert len(restic.snapshots()) == 3
+    cut = [actor.run("cat", "config").out.split("chunker_polynomial")[1] for actor in (source, restic)]
+    assert cut[0] == cut[1]
+
+
 def test_a_second_copy_by_either_program_does_nothing(
     source: Restic, restic: Restic, lowtide: Lowtide, place: str
 ) -> None:
