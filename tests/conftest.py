@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.rest import RestServer, rest_server
 from tests.s3 import S3Server, s3_server
 from tests.sshd import SshServer, ssh_server
+
+# How long an example takes is the machine's affair, which may have other things to do.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", name="s3_server")
