@@ -1,4 +1,4 @@
-"""When pods start and stop: the time that a run can't save, whoever waits for it."""
+"""When a run begins and ends, and when pods start and stop: the time that no run can save."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
+from lowtide_engine.contract import decode
 from lowtide_operator.planning.naming import PURPOSE_LABEL
 from tests import programs
 from tests.cluster.kubectl import Kubectl
@@ -16,14 +18,16 @@ from tests.cluster.kubectl import Kubectl
 PURPOSE = PURPOSE_LABEL.replace(".", "\\.")
 FIELDS = (
     "{.type} {.object.metadata.uid} {.object.status.phase} deleted={.object.metadata.deletionTimestamp} "
-    f"{{.object.metadata.labels.{PURPOSE}}}\n"
+    f"{{.object.metadata.labels.{PURPOSE}}} {{.object.status.containerStatuses[0].state.terminated.message}}\n"
 )
+ENDS = "{.object.metadata.name} {.object.status.endTime}\n"
 
 
 @dataclass(slots=True)
 class Life:
     """Moments of one pod, in monotonic seconds as the watch told them; None where they did not come (yet). `purpose` is
-    what it is for, empty where it is not one of Lowtide's. `ended` is when its containers had."""
+    what it is for, empty where it is not one of Lowtide's. `ended` is when its containers had, `worked` for how many
+    seconds its mover did by its own result."""
 
     made: float
     purpose: str = ""
@@ -31,21 +35,27 @@ class Life:
     ended: float | None = None
     stopping: float | None = None
     gone: float | None = None
+    worked: float | None = None
+
+    def told(self, began: float) -> dict[str, float]:
+        """What is known of it, in words; moments as seconds after `began`."""
+        moments = {"made": self.made, "runs": self.running, "ended": self.ended, "gone": self.gone}
+        known = {word: at - began for word, at in moments.items() if at is not None}
+        return known if self.worked is None else known | {"worked for": self.worked}
 
 
-class PodWatch:
-    """Follows the pods of one namespace for the time of a `with` block, by `kubectl get pods --watch`."""
+class _Watch:
+    """Follows the objects of one kind in one namespace for the time of a `with` block, by `kubectl get --watch`."""
 
-    def __init__(self, kubectl: Kubectl, namespace: str) -> None:
+    def __init__(self, kubectl: Kubectl, namespace: str, kind: str, fields: str) -> None:
         self._command = [
             *(str(programs.program("kubectl")), "--kubeconfig", str(kubectl.kubeconfig), "-n", namespace),
-            *("get", "pods", "--watch", "--output-watch-events", "-o", f"jsonpath={FIELDS}"),
+            *("get", kind, "--watch", "--output-watch-events", "-o", f"jsonpath={fields}"),
         ]
-        self._lives: dict[str, Life] = {}
 
-    def __enter__(self) -> PodWatch:
+    def __enter__(self) -> Self:
         self._kubectl = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
-        self._thread = threading.Thread(target=self._follow, name="pod-watch")
+        self._thread = threading.Thread(target=self._follow, name="watch")
         self._thread.start()
         return self
 
@@ -56,6 +66,49 @@ class PodWatch:
         self._kubectl.wait()
         self._thread.join()
 
+    def _follow(self) -> None:
+        assert self._kubectl.stdout is not None
+        for line in self._kubectl.stdout:
+            self.seen(line.rstrip("\n"), time.monotonic())
+
+    def seen(self, line: str, now: float) -> None:
+        """An event came: its line of fields, and when."""
+        raise NotImplementedError
+
+
+class RunWatch(_Watch):
+    """When the Snapshot of a name came, and when it had ended."""
+
+    def __init__(self, kubectl: Kubectl, namespace: str, name: str) -> None:
+        super().__init__(kubectl, namespace, "snapshots.lowtide.dev", ENDS)
+        self._name = name
+        self._made: float | None = None
+        self._ended = 0.0
+        self._over = threading.Event()
+
+    def seen(self, line: str, now: float) -> None:
+        name, end = line.split(" ")
+        if name != self._name:
+            return
+        self._made = self._made or now
+        if end and not self._over.is_set():
+            self._ended = now
+            self._over.set()
+
+    def wait(self, within: float) -> tuple[float, float]:
+        """Both moments, in monotonic seconds; TimeoutError where it has not ended in so many seconds."""
+        if not self._over.wait(within) or self._made is None:
+            raise TimeoutError(f"Snapshot {self._name} has not ended within {within:.0f} s")
+        return self._made, self._ended
+
+
+class PodWatch(_Watch):
+    """The lives of the pods of one namespace."""
+
+    def __init__(self, kubectl: Kubectl, namespace: str) -> None:
+        super().__init__(kubectl, namespace, "pods", FIELDS)
+        self._lives: dict[str, Life] = {}
+
     def busy(self, began: float, ended: float) -> float:
         """Seconds between two monotonic moments in which at least one pod was starting (from its object to Running) or
         stopping (from its deletion to its end)."""
@@ -64,29 +117,24 @@ class PodWatch:
         spans += [(life.stopping, life.gone or ended) for life in lives if life.stopping is not None]
         return covered((max(start, began), min(end, ended)) for start, end in spans)
 
-    def ran(self, began: float) -> dict[str, list[float]]:
+    def ran(self, began: float) -> dict[str, dict[str, float]]:
         """For each of Lowtide's pods that was made after `began`, by its purpose: the seconds after it at which the pod
-        was made, ran, had ended and was gone, as far as these came."""
-        return {
-            life.purpose: [at - began for at in (life.made, life.running, life.ended, life.gone) if at is not None]
-            for life in self._lives.values()
-            if life.purpose and life.made >= began
-        }
+        was made, ran, had ended and was gone, as far as these came, and how long its mover worked."""
+        return {life.purpose: life.told(began) for life in self._lives.values() if life.purpose and life.made >= began}
 
-    def _follow(self) -> None:
-        assert self._kubectl.stdout is not None
-        for line in self._kubectl.stdout:
-            what, uid, phase, deleted, purpose = line.rstrip("\n").split(" ", 4)
-            now = time.monotonic()
-            life = self._lives.setdefault(uid, Life(now, purpose))
-            if phase != "Pending" and life.running is None:
-                life.running = now
-            if phase in ("Succeeded", "Failed") and life.ended is None:
-                life.ended = now
-            if deleted != "deleted=" and life.stopping is None:
-                life.stopping = now
-            if what == "DELETED":
-                life.gone = now
+    def seen(self, line: str, now: float) -> None:
+        what, uid, phase, deleted, purpose, message = line.split(" ", 5)
+        life = self._lives.setdefault(uid, Life(now, purpose))
+        if phase != "Pending" and life.running is None:
+            life.running = now
+        if (message or phase in ("Succeeded", "Failed")) and life.ended is None:
+            life.ended = now
+        if deleted != "deleted=" and life.stopping is None:
+            life.stopping = now
+        if what == "DELETED":
+            life.gone = now
+        if purpose and message:
+            life.worked = decode(message).seconds
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
