@@ -62,7 +62,8 @@ def decode_index(text: bytes) -> None:
         assert index.packs() == []
         return
     for pack in index.packs():
-        assert all(entry.offset + entry.length <= index.pack_size(pack) for entry in index.pack_entries(pack))
+        # The blobs and a header: where they lie is believed only once the pack is read.
+        assert index.pack_size(pack) > sum(entry.length for entry in index.pack_entries(pack))
 
 
 @settings(max_examples=300)
