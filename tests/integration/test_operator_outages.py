@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from lowtide_operator.cluster import kinds
+from lowtide_operator.cluster.kinds import Kind
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.kills import killed_at_every_change
+from tests.integration.operator_world.movers import Play, failure
 from tests.integration.operator_world.process import Operator
 from tests.integration.operator_world.proxy import Proxy
 from tests.integration.operator_world.world import PATIENCE, World, world
@@ -41,6 +43,43 @@ def test_an_operator_killed_at_every_step_of_a_run_goes_on_where_it_was(shop: Wo
     shop.operator.start()
     shop.assert_back()
     assert shop.movers.count("backup") == 2
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["it is written", "it is rolled back"])
+def test_an_operator_killed_at_every_step_of_a_restore_never_starts_a_half_written_volume(
+    shop: World, fails: bool
+) -> None:
+    """With `fails` the first mover that writes fails for good, and the safety snapshot is written back."""
+    counts: list[int] = []
+
+    def play(words: list[str], before: int) -> Play | None:
+        if words[0] != "restore":
+            return None
+        counts.append(shop.counts()["db"])
+        return failure("restore", "RepositoryDamaged", "a blob is missing") if fails and not before else None
+
+    shop.policy()
+    shop.operator.start()
+    shop.snapshot()
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.assert_back()
+    shop.operator.kill()
+    stored = shop.movers.count("backup")
+    shop.movers.script = play
+    shop.restore("back", source={"snapshotName": "first"}, volumes=[{"claim": "db-data"}], overwrite="Mirror")
+    kills = killed_at_every_change(
+        shop,
+        lambda shop: fingerprint(shop, kinds.RESTORE, "back"),
+        over=lambda: shop.status(kinds.RESTORE, "back").get("endTime"),
+        within=300,
+    )
+    assert kills >= 8
+    assert shop.condition(kinds.RESTORE, "back")["status"] == str(not fails)
+    assert counts == ([0, 0] if fails else [0]), "each is written once, while nothing runs on it"
+    assert shop.movers.count("backup") == stored + 1, "one safety snapshot"
+    shop.operator.start(ready=False)
+    wait_for("the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=PATIENCE)
+    shop.assert_back()
 
 
 def test_an_operator_killed_for_good_leaves_holds_that_the_next_one_ends(shop: World) -> None:
@@ -130,9 +169,9 @@ def proxied(plane: ControlPlane, proxy: Proxy, folder: Path) -> Path:
     )
 
 
-def fingerprint(shop: World) -> str:
+def fingerprint(shop: World, kind: Kind = kinds.SNAPSHOT, name: str = "first") -> str:
     """How far the run is, for all to see: its conditions, what is held, and which Jobs there are."""
-    conditions = shop.status(kinds.SNAPSHOT, "first").get("conditions") or []
+    conditions = shop.status(kind, name).get("conditions") or []
     told = [(entry["type"], entry["status"], entry["reason"]) for entry in conditions]
     jobs = sorted(job["metadata"]["name"] for job in shop.api.list(kinds.JOB, shop.namespace))
     return f"{told} {shop.counts()} {shop.held()} {jobs}"
