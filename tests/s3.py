@@ -43,7 +43,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The credentials, by the names that restic, botocore and a repository Secret use."""
+        """The credentials, by the names that restic, boto3 and a repository Secret use."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,

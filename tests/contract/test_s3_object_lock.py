@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import boto3
 import pytest
-from botocore.session import get_session
 
 from lowtide_engine.errors import FileMissing
 from lowtide_engine.storage import CONFIG, File, FileKind, Listed, StorageOptions, open_storage
@@ -26,7 +26,7 @@ def server() -> Iterator[S3Server]:
 
 
 def test_what_is_deleted_is_gone_for_us_and_kept_by_the_bucket(server: S3Server) -> None:
-    client = get_session().create_client(
+    client = boto3.client(
         "s3",
         endpoint_url=server.endpoint,
         region_name=REGION,

@@ -197,7 +197,7 @@ def settings(ctx: click.Context) -> Settings:
     """What was given by options, else by the environment, else the defaults. UsageError for a bad value.
 
     Called once: the environment's secrets are taken out of the process's own then, which those commands inherit that
-    botocore (credential_process) and asyncssh (ProxyCommand) start.
+    boto3 (credential_process) and asyncssh (ProxyCommand) start.
     """
     from lowtide_engine.repository.password import scrubbed
 

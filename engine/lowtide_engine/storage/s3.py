@@ -1,7 +1,7 @@
-"""Files as objects of an S3 bucket, in restic's layout, over botocore.
+"""Files as objects of an S3 bucket, in restic's layout, over boto3.
 
-botocore is imported behind this module and nowhere else: it and its client cost a sixth of a second. It repeats nothing
-by itself (`Retrying` does), and adds no checksum trailers, which many S3 servers don't know. What is saved is signed
+boto3 is imported behind this module and nowhere else: it and its client cost a fifth of a second. It repeats nothing by
+itself (`Retrying` does), and adds no checksum trailers, which many S3 servers don't know. What is saved is signed
 together with the SHA-256 of its bytes, so that a server refuses what was changed on the way. Where a bucket asks for a
 checksum, as those with an object lock do, that same SHA-256, which is the file's name, is given as one.
 """

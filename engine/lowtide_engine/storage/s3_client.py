@@ -1,15 +1,16 @@
-"""botocore's client, told what we want of it. The only module that makes one, and only when a connection is needed."""
+"""boto3's client, told what we want of it. The only module that imports boto3, and only when a connection is needed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import boto3
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 from botocore.exceptions import NoCredentialsError
-from botocore.session import Session, get_session
+from botocore.session import get_session
 
 from lowtide_engine.storage.pacing import UNLIMITED, BufferReader, Pace
 
@@ -34,12 +35,15 @@ def connect(
     metadata). RESTIC_AWS_ASSUME_ROLE_ARN names a role to assume with them.
     """
     environment = options.environment
-    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if key and secret:
-        session = get_session()
-        session.set_credentials(key, secret, environment.get("AWS_SESSION_TOKEN") or None)
-    else:
-        session = Session(profile=environment.get("AWS_PROFILE") or None)
+    given: Any = {}
+    profile = environment.get("AWS_PROFILE") or None
+    if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
+        given = {
+            "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+            "aws_session_token": environment.get("AWS_SESSION_TOKEN") or None,
+        }
+        profile = None
     settings: Any = {"addressing_style": addressing}
     # The location alone says where to go: AWS_ENDPOINT_URL is for others.
     beyond_the_stubs: Any = {"ignore_configured_endpoint_urls": True}
@@ -62,22 +66,22 @@ def connect(
         verify = False
     elif options.ca_file is not None:
         verify = str(options.ca_file)
+    session = boto3.session.Session(profile_name=profile, **given)
     if role := environment.get(ROLE_VARIABLE):
         session = _in_the_role(session, role, environment)
-    made = session.create_client(
+    client: S3Client = session.client(
         "s3",
         endpoint_url=address.endpoint,
         use_ssl=address.tls,
         verify=verify,
         config=config,
     )
-    client = cast("S3Client", made)
     if options.uploads is not UNLIMITED:
         client.meta.events.register("before-send.s3", lambda request, **_: _set_pace(request, options.uploads))
     return client
 
 
-def _in_the_role(session: Session, role: str, environment: Mapping[str, str]) -> Session:
+def _in_the_role(session: boto3.session.Session, role: str, environment: Mapping[str, str]) -> boto3.session.Session:
     """A session that has assumed `role` by the credentials of this one, and does so again before they expire; with
     restic's variables.
     """
@@ -90,8 +94,8 @@ def _in_the_role(session: Session, role: str, environment: Mapping[str, str]) ->
         raise NoCredentialsError
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=partial(
-            session.create_client,
-            region_name=environment.get(f"{_ROLE}_REGION") or session.get_config_variable("region") or "us-east-1",
+            session.client,
+            region_name=environment.get(f"{_ROLE}_REGION") or session.region_name or "us-east-1",
             endpoint_url=environment.get(f"{_ROLE}_STS_ENDPOINT") or None,
         ),
         source_credentials=source,
@@ -101,7 +105,7 @@ def _in_the_role(session: Session, role: str, environment: Mapping[str, str]) ->
     assumed = get_session()
     # botocore has no public way to give a session credentials that refresh themselves.
     assumed._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")  # type: ignore[attr-defined]
-    return assumed
+    return boto3.session.Session(botocore_session=assumed)
 
 
 def _set_pace(request: AWSPreparedRequest, pace: Pace) -> None:

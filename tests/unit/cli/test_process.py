@@ -167,7 +167,7 @@ def imported(tmp_path: Path, *arguments: str, **more: str) -> set[str]:
     return set(file.read_text().split())
 
 
-HEAVY = {"botocore", "rich", "cryptography", "lowtide_engine._kernel", "tarfile"}
+HEAVY = {"boto3", "botocore", "rich", "cryptography", "lowtide_engine._kernel", "tarfile"}
 
 
 def test_help_imports_click_and_no_command(tmp_path: Path) -> None:
@@ -194,4 +194,4 @@ def test_a_local_repository_costs_no_s3_client_and_no_terminal_library(command: 
     modules = imported(tmp_path, command, *arguments, RESTIC_REPOSITORY=str(tmp_path / "r"), RESTIC_PASSWORD="x")
 
     assert "lowtide_engine.storage.local" in modules
-    assert not modules & {"botocore", "rich", "tarfile", "lowtide_engine.storage.s3"}
+    assert not modules & {"boto3", "botocore", "rich", "tarfile", "lowtide_engine.storage.s3"}

@@ -82,7 +82,7 @@ def asked_by_ssh(home: Path, script: str) -> dict[str, str]:
 
 
 def asked_by_boto(home: Path, script: str) -> dict[str, str]:
-    """Make botocore start the script to get credentials."""
+    """Make boto3 start the script to get credentials."""
     (home / ".aws").mkdir()
     (home / ".aws" / "config").write_text(f"[profile asks]\ncredential_process = {script}\n")
     return {"RESTIC_REPOSITORY": "s3:http://127.0.0.1:1/bucket", "AWS_PROFILE": "asks"}

@@ -127,7 +127,7 @@ def test_nothing_slow_is_imported_before_it_is_needed(tmp_path: Path) -> None:
         "import sys; import lowtide_engine.repository, lowtide_engine.storage as s;"
         f"s.open_storage({str(tmp_path)!r}); s.open_storage('s3:host/bucket');"
         "s.open_storage('sftp:host:/srv'); s.open_storage('rest:https://host/');"
-        "slow = ('botocore', 'urllib3', 'asyncssh', 'rich', 'click', 'asyncio');"
+        "slow = ('boto3', 'botocore', 'urllib3', 'asyncssh', 'rich', 'click', 'asyncio');"
         "print([m for m in slow if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
