@@ -133,19 +133,19 @@ class Run(Generic[S]):
         """What to do. Empty for a run of which nothing is left to do."""
         if self.ended:
             self._end_progress()
-        if self._finalizers is not None and self._finalizers != self.meta.finalizers:
-            # A write of the status moves the resourceVersion: finalizers change in a plan of their own, after it.
-            if not self._news and all(isinstance(effect, Announce) for effect in self.effects):
-                change = SetFinalizers(self.ref, self.meta.resource_version, self._finalizers)
-                return Plan((*self.effects, change), 1.0, self.status.to_body())
-            self.look_again(1)
+        status = self.status.to_body()
         actions: tuple[Action, ...] = tuple(self.effects)
         if self._news:
-            write = WriteStatus(self.ref, self.meta.resource_version, self.status.to_body())
-            actions = (write, *actions, *self._transitions())
-        elif actions:
+            actions = (WriteStatus(self.ref, self.meta.resource_version, status), *actions, *self._transitions())
+        if self._finalizers is not None and self._finalizers != self.meta.finalizers:
+            # Not beside effects: those of a run's beginning need the finalizer, and its end needs those before.
+            if all(isinstance(action, WriteStatus | Announce) for action in actions):
+                change = SetFinalizers(self.ref, self.meta.resource_version, self._finalizers)
+                return Plan((*actions, change), 1.0, status)
+            self.look_again(1)
+        if actions and not self._news:
             actions = (CheckUnchanged(self.ref, self.meta.resource_version), *actions)
-        return Plan(actions, self.look_again_in, self.status.to_body())
+        return Plan(actions, self.look_again_in, status)
 
     def _end_progress(self) -> None:
         """Nothing moves any more in a run that is over."""
