@@ -98,6 +98,19 @@ impl Opener {
         Ok(())
     }
 
+    /// As `decode`, into memory that has the content's length.
+    pub fn decode_to(&mut self, key: &Key, sealed: &[u8], id: &Id, compressed: bool, plain: &mut [u8]) -> Result<()> {
+        if !compressed {
+            return key.unseal_to(sealed, plain).map_err(|e| of_blob(id, e));
+        }
+        key.unseal_into(sealed, &mut self.unsealed).map_err(|e| of_blob(id, e))?;
+        let decompressed = self.decompressor.decompress_to(&self.unsealed, plain).map_err(|e| of_blob(id, e));
+        if self.unsealed.capacity() > LONG {
+            self.unsealed = Vec::new();
+        }
+        decompressed
+    }
+
     /// Opens blobs together and gives, in their order, the content of each or why it can't be had. What is hashed of `along` meanwhile
     /// costs next to nothing; its digest comes out once it came to its end.
     pub fn open_each<'b>(

@@ -22,18 +22,21 @@ impl Compressor {
         Ok(Self(inner))
     }
 
-    /// Replaces `out` by one frame that holds `data`.
-    pub fn compress_into(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        out.reserve(zstd_safe::compress_bound(data.len()));
-        self.0.compress_to_buffer(data, out).map_err(|e| failed("compress", e))?;
-        Ok(())
+    /// Puts one frame that holds `data` at the start of `out`, which has at least `bound` bytes; gives its length.
+    pub fn compress_to(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize> {
+        self.0.compress_to_buffer(data, out).map_err(|e| failed("compress", e))
     }
 }
 
+/// So many bytes a frame for `length` bytes has at most.
+pub fn bound(length: usize) -> usize {
+    zstd_safe::compress_bound(length)
+}
+
 pub fn compress(data: &[u8], level: i32) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    Compressor::new(level)?.compress_into(data, &mut out)?;
+    let mut out = vec![0; bound(data.len())];
+    let length = Compressor::new(level)?.compress_to(data, &mut out)?;
+    out.truncate(length);
     Ok(out)
 }
 
@@ -67,6 +70,16 @@ impl Decompressor {
             }
         }
         self.stream(data, limit, out, too_long)
+    }
+
+    /// Fills `out` by what `data` holds, which must be exactly as much.
+    pub fn decompress_to(&mut self, data: &[u8], out: &mut [u8]) -> Result<()> {
+        let expected = out.len();
+        match self.0.decompress(out, data) {
+            Ok(length) if length == expected => Ok(()),
+            Ok(length) => Err(Error::damaged(format!("it decompresses to {length} bytes instead of {expected}"))),
+            Err(code) => Err(Error::damaged(format!("a zstd frame is damaged: {}", named(code)))),
+        }
     }
 
     /// Decompresses piece by piece, so that memory follows the bytes that come out and not what a frame claims.

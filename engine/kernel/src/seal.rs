@@ -13,6 +13,8 @@ use crate::mac::poly1305;
 
 /// How many bytes longer a sealed item is than its plaintext.
 pub const OVERHEAD: usize = IV + MAC;
+/// How many of them come before the ciphertext.
+pub const BEFORE: usize = IV;
 const IV: usize = 16;
 const MAC: usize = 16;
 const BLOCK: usize = 16;
@@ -47,6 +49,30 @@ fn clamp(r: &mut [u8; 16]) {
     }
 }
 
+/// The cipher of a counter of 128 bits, the most significant byte first, that starts at an IV.
+struct KeyStream<'k> {
+    cipher: &'k Aes256Enc,
+    counter: u128,
+    blocks: [Block; STREAM],
+}
+
+impl<'k> KeyStream<'k> {
+    fn new(cipher: &'k Aes256Enc, iv: &[u8; IV]) -> Self {
+        Self { cipher, counter: u128::from_be_bytes(*iv), blocks: [Block::default(); STREAM] }
+    }
+
+    /// The blocks for the next `length` bytes, of which there are at most `STREAM` blocks.
+    fn next(&mut self, length: usize) -> &[Block] {
+        let blocks = &mut self.blocks[..length.div_ceil(BLOCK)];
+        for block in blocks.iter_mut() {
+            *block = self.counter.to_be_bytes().into();
+            self.counter = self.counter.wrapping_add(1);
+        }
+        self.cipher.encrypt_blocks(blocks);
+        blocks
+    }
+}
+
 impl Key {
     /// Takes 32, 16 and 16 bytes; none of the three may be all zero.
     pub fn new(encrypt: &[u8], mac_k: &[u8], mac_r: &[u8]) -> Result<Self> {
@@ -66,52 +92,86 @@ impl Key {
         tag
     }
 
-    /// Replaces `out` by the sealed form of `plaintext`: `OVERHEAD` bytes more than it. What `out` holds is not cleared before, so
-    /// that a buffer that is used again costs nothing.
-    pub fn seal_to(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// Puts the sealed form of `plaintext` into `out`, which must have `OVERHEAD` bytes more than it.
+    pub fn seal_to(&self, plaintext: &[u8], out: &mut [u8]) -> Result<()> {
+        self.seal_with(out, |iv, ciphertext| self.apply(iv, plaintext, ciphertext))
+    }
+
+    /// As `seal_to`, where the plaintext lies in `out` already, `BEFORE` bytes from its start.
+    pub fn seal_in_place(&self, out: &mut [u8]) -> Result<()> {
+        self.seal_with(out, |iv, text| self.apply_in_place(iv, text))
+    }
+
+    fn seal_with(&self, out: &mut [u8], encrypt: impl FnOnce(&[u8; IV], &mut [u8])) -> Result<()> {
         let mut iv = [0; IV];
         while iv == [0; IV] {
             getrandom::fill(&mut iv).map_err(|e| Error::system(format!("the system gives no random numbers: {e}")))?;
         }
-        out.resize(plaintext.len() + OVERHEAD, 0);
-        out[..IV].copy_from_slice(&iv);
-        let (ciphertext, mac) = out[IV..].split_at_mut(plaintext.len());
-        self.apply(&iv, plaintext, ciphertext);
-        mac.copy_from_slice(&self.mac(&iv, ciphertext));
+        let end = out.len() - MAC;
+        let (text, mac) = out.split_at_mut(end);
+        text[..IV].copy_from_slice(&iv);
+        encrypt(&iv, &mut text[IV..]);
+        mac.copy_from_slice(&self.mac(&iv, &text[IV..]));
         Ok(())
     }
 
-    /// Encrypts or decrypts from one buffer to another of the same length: the key stream is the cipher of a counter of 128 bits, the most
-    /// significant byte first, that starts at the IV.
+    /// Encrypts or decrypts from one buffer to another of the same length.
     fn apply(&self, iv: &[u8; IV], from: &[u8], to: &mut [u8]) {
-        let mut counter = u128::from_be_bytes(*iv);
-        let mut stream = [Block::default(); STREAM];
+        let mut keys = KeyStream::new(&self.encrypt, iv);
         for (from, to) in from.chunks(STREAM * BLOCK).zip(to.chunks_mut(STREAM * BLOCK)) {
-            let stream = &mut stream[..from.len().div_ceil(BLOCK)];
-            for block in stream.iter_mut() {
-                *block = counter.to_be_bytes().into();
-                counter = counter.wrapping_add(1);
-            }
-            self.encrypt.encrypt_blocks(stream);
+            let keys = keys.next(from.len());
             let (from, from_end) = from.as_chunks::<BLOCK>();
             let (to, to_end) = to.as_chunks_mut::<BLOCK>();
-            for ((from, to), key) in from.iter().zip(to).zip(stream.iter()) {
+            for ((from, to), key) in from.iter().zip(to).zip(keys) {
                 *to = (u128::from_ne_bytes(*from) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
             }
-            for ((from, to), key) in from_end.iter().zip(to_end).zip(stream.iter().next_back().into_iter().flatten()) {
+            for ((from, to), key) in from_end.iter().zip(to_end).zip(keys.iter().next_back().into_iter().flatten()) {
                 *to = from ^ key;
             }
         }
     }
 
+    /// As `apply`, where both are one.
+    fn apply_in_place(&self, iv: &[u8; IV], text: &mut [u8]) {
+        let mut keys = KeyStream::new(&self.encrypt, iv);
+        for text in text.chunks_mut(STREAM * BLOCK) {
+            let keys = keys.next(text.len());
+            let (blocks, end) = text.as_chunks_mut::<BLOCK>();
+            for (block, key) in blocks.iter_mut().zip(keys) {
+                *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
+            }
+            for (byte, key) in end.iter_mut().zip(keys.iter().next_back().into_iter().flatten()) {
+                *byte ^= key;
+            }
+        }
+    }
+
     pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
+        let mut out = vec![0; plaintext.len() + OVERHEAD];
         self.seal_to(plaintext, &mut out)?;
         Ok(out)
     }
 
     /// Replaces `out` by the plaintext of `sealed`; leaves it as it is where that fails. The MAC is checked before anything is decrypted.
     pub fn unseal_into(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let (iv, ciphertext) = self.checked(sealed)?;
+        out.resize(ciphertext.len(), 0);
+        self.apply(iv, ciphertext, out);
+        Ok(())
+    }
+
+    /// As `unseal_into`, into memory that has the plaintext's length.
+    pub fn unseal_to(&self, sealed: &[u8], out: &mut [u8]) -> Result<()> {
+        let (iv, ciphertext) = self.checked(sealed)?;
+        if out.len() != ciphertext.len() {
+            return Err(Error::damaged(format!("it holds {} bytes instead of {}", ciphertext.len(), out.len())));
+        }
+        self.apply(iv, ciphertext, out);
+        Ok(())
+    }
+
+    /// The IV and the ciphertext, once the MAC was found right.
+    fn checked<'s>(&self, sealed: &'s [u8]) -> Result<(&'s [u8; IV], &'s [u8])> {
         let (Some((iv, rest)), true) = (sealed.split_first_chunk::<IV>(), sealed.len() >= OVERHEAD) else {
             return Err(Error::damaged(format!("{} bytes are too few for a sealed item", sealed.len())));
         };
@@ -119,9 +179,7 @@ impl Key {
         if iv.iter().all(|b| *b == 0) || !bool::from(self.mac(iv, ciphertext).ct_eq(mac)) {
             return Err(Error::damaged("the MAC does not match: the bytes are damaged or sealed with another key"));
         }
-        out.resize(ciphertext.len(), 0);
-        self.apply(iv, ciphertext, out);
-        Ok(())
+        Ok((iv, ciphertext))
     }
 
     pub fn unseal(&self, sealed: &[u8]) -> Result<Vec<u8>> {
@@ -155,9 +213,11 @@ mod tests {
         for iv in [[1; IV], [0xff; IV], carries, noise(IV, 6).try_into().unwrap()] {
             for length in (0..70).chain([4079, 4080, 4095, 4096, 4097, 4111, 4112, 8191, 8192, 8193, 20_000]) {
                 let (mut ours, mut other) = (vec![0; length], vec![0; length]);
+                let mut in_place = data[..length].to_vec();
                 key().apply(&iv, &data[..length], &mut ours);
+                key().apply_in_place(&iv, &mut in_place);
                 by_ctr(&iv, &data[..length], &mut other);
-                assert_eq!(ours, other, "{iv:?} {length}");
+                assert_eq!((&ours, &in_place), (&other, &other), "{iv:?} {length}");
             }
         }
     }
@@ -228,11 +288,17 @@ mod tests {
 
     #[test]
     fn buffers_may_be_used_again() {
-        let (mut sealed, mut plain) = (vec![9; 1000], vec![9; 2000]);
+        let (mut sealed, mut plain, mut held) = (vec![9; 1000], vec![9; 2000], vec![9; 100]);
         for text in [&b"long enough to be longer than the next"[..], b"short", b"", b"longer again"] {
-            key().seal_to(text, &mut sealed).unwrap();
-            key().unseal_into(&sealed, &mut plain).unwrap();
-            assert_eq!((sealed.len(), &plain[..]), (text.len() + OVERHEAD, text));
+            let sealed = &mut sealed[..text.len() + OVERHEAD];
+            key().seal_to(text, sealed).unwrap();
+            key().unseal_into(sealed, &mut plain).unwrap();
+            key().unseal_to(sealed, &mut held[..text.len()]).unwrap();
+            assert_eq!((&plain[..], &held[..text.len()]), (text, text));
+            assert!(matches!(key().unseal_to(sealed, &mut held[..text.len() + 1]), Err(Error::Damaged(_))));
+            sealed[BEFORE..BEFORE + text.len()].copy_from_slice(text);
+            key().seal_in_place(sealed).unwrap();
+            assert_eq!(key().unseal(sealed).unwrap(), text);
         }
     }
 

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import os, resource, sys
+import os, sys
 from lowtide_engine import _kernel as kernel
+
+# As many threads on every machine.
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 
 key = kernel.Key(os.urandom(32), os.urandom(16), os.urandom(16))
 stream = (b"zeros", 0, (0, 0)) if sys.argv[1:] else None
@@ -36,13 +39,13 @@ def peak_mebibytes(tmp_path: Path, expected_bytes: int, writer: str = "") -> int
 
 
 def test_large_files_take_no_more_than_the_buffers(tmp_path: Path) -> None:
-    """Four packs of 17 MiB, three of trees, the readers' buffers, and what four hashers keep."""
+    """Four packs of 17 MiB, three of trees, the readers' buffers, and what two hashers keep."""
     (tmp_path / "source").mkdir()
     for number in range(4):
         with (tmp_path / "source" / f"{number}").open("wb") as file:
             for _ in range(100):
                 file.write(os.urandom(1 << 20))
-    assert peak_mebibytes(tmp_path, 400 << 20) < 400
+    assert peak_mebibytes(tmp_path, 400 << 20) < 130
 
 
 def test_holes_and_a_folder_of_many_files_take_little(tmp_path: Path) -> None:
@@ -58,4 +61,4 @@ def test_a_stream_of_2_gb_takes_no_more_than_files(tmp_path: Path) -> None:
     """No byte of it is ever on a disk; every 64 MiB are other bytes, so that packs are made."""
     block = "head -c 67108864 /dev/urandom > block; for i in $(seq 32); do printf %s $i; tail -c 67108862 block; done"
     single, double = 9 * (1 + 67108862), 23 * (2 + 67108862)
-    assert peak_mebibytes(tmp_path, single + double, f"({block})") < 400
+    assert peak_mebibytes(tmp_path, single + double, f"({block})") < 130

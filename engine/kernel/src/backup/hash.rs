@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Shared;
 use super::packer::Full;
 use super::read::{Batch, Piece};
-use super::save::{Saver, Scratch, Sealed};
+use super::save::{Saver, Scratch};
 use crate::chunker::MIN_SIZE;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -32,12 +32,11 @@ struct Hasher<'a> {
     shared: &'a Shared<'a>,
     saver: &'a Saver<'a>,
     scratch: Scratch,
-    unverified: Vec<Sealed>,
 }
 
 /// Works on batches until there are no more.
 pub fn run(shared: &Shared<'_>, saver: &Saver<'_>) -> Result<()> {
-    let mut hasher = Hasher { shared, saver, scratch: saver.scratch()?, unverified: Vec::new() };
+    let mut hasher = Hasher { shared, saver, scratch: saver.scratch()? };
     while let Some(batch) = hasher.next()? {
         hasher.batch(batch)?;
     }
@@ -63,11 +62,10 @@ impl Hasher<'_> {
     /// of them only as far as that costs next to nothing, so that it may be handed out later.
     fn hash(&mut self, messages: &[&[u8]]) -> Result<Vec<Id>> {
         let mut full = std::mem::take(&mut self.scratch.full);
-        let unverified = std::mem::take(&mut self.unverified);
         let mut newest = full.pop();
         // The longest first, so that no message is left to be hashed alone for long.
         let mut all: Vec<(&[u8], Begun)> = full.iter().map(Full::message).collect();
-        let opened = unverified.iter().filter_map(Sealed::opened);
+        let opened = self.scratch.opened();
         all.extend(opened.chain(messages.iter().copied()).map(|message| (message, Begun::default())));
         let before = all.len() - messages.len();
         let (mut ids, ended) = sha256_along(&all, newest.as_mut().map(Full::part));
@@ -80,10 +78,7 @@ impl Hasher<'_> {
             (Some(full), Some(pack)) => self.saver.packers.hand_out(full, pack)?,
             (newest, _) => self.scratch.full.extend(newest),
         }
-        for sealed in unverified {
-            let id = if sealed.opened().is_some() { found.next() } else { None };
-            self.saver.pack(&mut self.scratch, sealed, id)?;
-        }
+        self.saver.pack(&mut self.scratch, found)?;
         Ok(asked_for)
     }
 
@@ -98,7 +93,10 @@ impl Hasher<'_> {
         for ((piece, content), zeros) in plain.iter().zip(zeros) {
             let id = if zeros { Some(zeros_id()) } else { ids.next() };
             let id = id.ok_or_else(|| Error::system("a chunk was not hashed, which is a bug"))?;
-            self.unverified.extend(self.saver.seal(&mut self.scratch, BlobKind::Data, id, content)?);
+            if !self.scratch.has_room(content.len()) {
+                self.hash(&[])?;
+            }
+            self.saver.seal(&mut self.scratch, BlobKind::Data, id, content)?;
             piece.file.chunk_done(piece.place, id);
         }
         Ok(())

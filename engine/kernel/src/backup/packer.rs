@@ -90,7 +90,8 @@ impl Open {
 impl Sort {
     fn new(core: &Core, kind: BlobKind, target: usize, buffers: usize, open: usize) -> Self {
         let open = (0..open).map(|_| Mutex::new(None)).collect();
-        Self { kind, target, pool: core.pool(buffers, target + ROOM, target + ROOM), open }
+        // A pack is filled slowly and needed for a moment: what is kept would mostly be there for nothing.
+        Self { kind, target, pool: core.pool(buffers, target + ROOM, 0), open }
     }
 
     fn slot(&self) -> Result<&Mutex<Option<Open>>> {

@@ -19,13 +19,14 @@ use crate::node::Node;
 use crate::run::{Pooled, Progress};
 
 /// A buffer's size: the longest chunk and what may be read beyond its cut.
-pub const BUFFER: usize = MAX_SIZE + (2 << 20);
+pub const BUFFER: usize = MAX_SIZE + (1 << 20);
 /// What a buffer mostly needs: chunks longer than this are rare.
 pub const KEPT: usize = 4 << 20;
 /// How much is read at a time.
 const STEP: usize = 1 << 20;
-/// A batch with so many chunks is handed on though its buffer has room.
+/// A batch with so many chunks or bytes is handed on though its buffer has room for another file.
 const PIECES: usize = 256;
+const ENOUGH: usize = 2 << 20;
 
 /// A file to be read.
 pub struct FileJob {
@@ -119,8 +120,11 @@ impl<'a> Reader<'a> {
 
     /// Starts a file where the buffer has `room` left; gives the place.
     pub fn begin(&mut self, room: usize) -> Result<usize> {
-        if self.batch.as_ref().is_some_and(|b| b.pieces.len() >= PIECES || b.buffer.capacity() - b.buffer.len() < room)
-        {
+        let full = |batch: &Batch| {
+            let length = batch.buffer.len();
+            batch.pieces.len() >= PIECES || length >= ENOUGH || batch.buffer.capacity() - length < room
+        };
+        if self.batch.as_ref().is_some_and(full) {
             self.hand_on()?;
         }
         Ok(self.batch()?.buffer.len())

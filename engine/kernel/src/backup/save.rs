@@ -1,16 +1,18 @@
 //! One blob: deduplicate, compress, seal, verify, pack.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::ledger::Ledger;
 use super::packer::{Full, Packers};
-use crate::blob::{self, Opener};
+use crate::blob::{Opener, check};
 use crate::chunker::MAX_SIZE;
-use crate::codec::Compressor;
+use crate::codec::{Compressor, bound};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::BlobKind;
-use crate::seal::{Key, OVERHEAD};
+use crate::run::pages;
+use crate::seal::{BEFORE, Key, OVERHEAD};
 use crate::sha::sha256;
 
 pub struct Saver<'a> {
@@ -35,29 +37,84 @@ pub struct Counts {
     pub added_packed: AtomicU64,
 }
 
-/// What a thread keeps to save blobs without new allocations.
+/// What a thread keeps to save blobs without new allocations: memory that was never touched costs a fault for each page.
 pub struct Scratch {
     compressor: Option<Compressor>,
-    compressed: Vec<u8>,
     opener: Opener,
-    spare: Vec<[Vec<u8>; 2]>,
-    /// The bytes that `spare` holds.
-    spared: usize,
+    unverified: Vec<Sealed>,
+    /// What the unverified blobs are, and what came out when they were opened again.
+    sealed: Memory,
+    opened: Memory,
     /// Packs that this thread filled and nobody hashed yet.
     pub full: Vec<Full>,
 }
 
-/// So many bytes of buffers are kept to be used again.
-const SPARED: usize = 4 << 20;
-/// Longer buffers are needed too seldom to be kept.
-const LONG: usize = 4 << 20;
+/// So much of sealed blobs waits to be verified, but for a single one that is longer.
+const WAITING: usize = 4 << 20;
+/// What a thread's memory is for: any chunk alone, compressed or not.
+const LONGEST: usize = MAX_SIZE + (64 << 10);
 
-/// A sealed blob on its way into a pack.
-pub struct Sealed {
+impl Scratch {
+    /// What must be hashed before the blobs that were sealed may be packed.
+    pub fn opened(&self) -> impl Iterator<Item = &[u8]> {
+        self.unverified.iter().filter_map(|blob| match &blob.opened {
+            Opened::Content(range) => Some(&self.opened.bytes[range.clone()]),
+            Opened::Not | Opened::Hashed(_) => None,
+        })
+    }
+
+    /// Whether a blob of that length can be sealed before those that wait are packed.
+    pub fn has_room(&self, length: usize) -> bool {
+        self.unverified.is_empty() || self.sealed.used.max(self.opened.used) + length + OVERHEAD <= WAITING
+    }
+}
+
+/// Memory that is taken from the start on and given back as a whole.
+#[derive(Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Memory {
+    /// The next `length` bytes, whatever they hold; they are not taken yet.
+    fn next(&mut self, length: usize) -> &mut [u8] {
+        let end = self.used + length;
+        if end > self.bytes.len() {
+            let size = end.max(LONGEST);
+            // Zeros that take nothing's place come without being touched.
+            if self.used == 0 {
+                self.bytes = vec![0; size]
+            } else {
+                self.bytes.resize(size, 0)
+            }
+            pages::prefer_huge(&mut self.bytes);
+        }
+        &mut self.bytes[self.used..end]
+    }
+
+    fn take(&mut self, length: usize) -> Range<usize> {
+        self.next(length);
+        self.used += length;
+        self.used - length..self.used
+    }
+
+    fn clear(&mut self) {
+        if self.bytes.len() > LONGEST {
+            self.bytes = Vec::new();
+        } else if self.used > WAITING {
+            pages::give_back(&mut self.bytes, WAITING);
+        }
+        self.used = 0;
+    }
+}
+
+/// A sealed blob on its way into a pack: where its bytes are in the thread's memory.
+struct Sealed {
     kind: BlobKind,
     id: Id,
     uncompressed_length: u32,
-    bytes: Vec<u8>,
+    sealed: Range<usize>,
     opened: Opened,
 }
 
@@ -66,23 +123,9 @@ enum Opened {
     /// Nothing is verified.
     Not,
     /// To be hashed.
-    Content(Vec<u8>),
+    Content(Range<usize>),
     /// Hashed on the way: it is too long to be held.
     Hashed(Id),
-}
-
-impl Sealed {
-    /// What must be hashed before the blob may be packed.
-    pub fn opened(&self) -> Option<&[u8]> {
-        match &self.opened {
-            Opened::Content(content) => Some(content),
-            Opened::Not | Opened::Hashed(_) => None,
-        }
-    }
-}
-
-fn held(buffers: &[Vec<u8>; 2]) -> usize {
-    buffers.iter().map(Vec::capacity).sum()
 }
 
 fn distrust(error: Error) -> Error {
@@ -98,20 +141,18 @@ impl Saver<'_> {
     pub fn scratch(&self) -> Result<Scratch> {
         Ok(Scratch {
             compressor: self.level.map(Compressor::new).transpose()?,
-            compressed: Vec::new(),
             opener: Opener::new()?,
-            spare: Vec::new(),
-            spared: 0,
+            unverified: Vec::new(),
+            sealed: Memory::default(),
+            opened: Memory::default(),
             full: Vec::new(),
         })
     }
 
     /// Stores a blob unless it is known.
     pub fn save(&self, scratch: &mut Scratch, kind: BlobKind, id: Id, plain: &[u8]) -> Result<()> {
-        match self.seal(scratch, kind, id, plain)? {
-            Some(sealed) => self.hash_and_pack(scratch, sealed),
-            None => Ok(()),
-        }
+        self.seal(scratch, kind, id, plain)?;
+        self.verify_and_pack(scratch)
     }
 
     /// Stores a blob that was claimed and compressed already.
@@ -124,87 +165,101 @@ impl Saver<'_> {
         plain: u64,
     ) -> Result<()> {
         let length = usize::try_from(plain).map_err(|_| Error::system(format!("blob {id} is too long")))?;
-        match self.seal_stored(scratch, kind, id, frame, length, length)? {
-            Some(sealed) => self.hash_and_pack(scratch, sealed),
-            None => Ok(()),
+        if self.counted(kind, length, frame.len()) {
+            let sealed = scratch.sealed.take(frame.len() + OVERHEAD);
+            self.key.seal_to(frame, &mut scratch.sealed.bytes[sealed.clone()])?;
+            self.open_again(scratch, kind, id, sealed, length, true)?;
         }
+        self.verify_and_pack(scratch)
     }
 
-    /// Claims, compresses, seals and opens again; None for a blob that is known, and in a dry run.
-    pub fn seal(&self, scratch: &mut Scratch, kind: BlobKind, id: Id, plain: &[u8]) -> Result<Option<Sealed>> {
+    /// Claims, compresses, seals and opens again; nothing for a blob that is known, and in a dry run.
+    pub fn seal(&self, scratch: &mut Scratch, kind: BlobKind, id: Id, plain: &[u8]) -> Result<()> {
         if !self.ledger.claim(kind, id) {
-            return Ok(None);
+            return Ok(());
         }
-        let mut compressed = std::mem::take(&mut scratch.compressed);
-        let mut packed = false;
-        if let Some(compressor) = scratch.compressor.as_mut().filter(|_| self.compress_data || kind == BlobKind::Tree)
-            && !plain.is_empty()
-        {
-            compressor.compress_into(plain, &mut compressed)?;
-            packed = compressed.len() < plain.len();
+        let frame = match &mut scratch.compressor {
+            Some(compressor) if !plain.is_empty() && (self.compress_data || kind == BlobKind::Tree) => {
+                // Where it is to be sealed.
+                let place = scratch.sealed.next(BEFORE + bound(plain.len()));
+                Some(compressor.compress_to(plain, &mut place[BEFORE..])?).filter(|length| *length < plain.len())
+            }
+            _ => None,
+        };
+        let length = frame.unwrap_or(plain.len());
+        if !self.counted(kind, plain.len(), length) {
+            return Ok(());
         }
-        let (stored, length) = if packed { (&compressed[..], plain.len()) } else { (plain, 0) };
-        let sealed = self.seal_stored(scratch, kind, id, stored, length, plain.len());
-        scratch.compressed = if compressed.capacity() > LONG { Vec::new() } else { compressed };
-        sealed
+        let sealed = scratch.sealed.take(length + OVERHEAD);
+        let bytes = &mut scratch.sealed.bytes[sealed.clone()];
+        match frame {
+            Some(_) => self.key.seal_in_place(bytes)?,
+            None => self.key.seal_to(plain, bytes)?,
+        }
+        self.open_again(scratch, kind, id, sealed, plain.len(), frame.is_some())
     }
 
-    fn seal_stored(
+    /// Counts a blob; whether it is to be stored.
+    fn counted(&self, kind: BlobKind, plain: usize, stored: usize) -> bool {
+        let Counts { data_blobs, tree_blobs, added, added_packed } = &self.counts;
+        if kind == BlobKind::Data { data_blobs } else { tree_blobs }.fetch_add(1, Relaxed);
+        added.fetch_add(plain as u64, Relaxed);
+        added_packed.fetch_add((stored + OVERHEAD) as u64, Relaxed);
+        !self.dry_run
+    }
+
+    /// Opens what was sealed, to be verified and packed with others.
+    fn open_again(
         &self,
         scratch: &mut Scratch,
         kind: BlobKind,
         id: Id,
-        stored: &[u8],
-        uncompressed_length: usize,
+        sealed: Range<usize>,
         plain_length: usize,
-    ) -> Result<Option<Sealed>> {
-        let uncompressed_length = u32::try_from(uncompressed_length)
+        compressed: bool,
+    ) -> Result<()> {
+        let uncompressed_length = u32::try_from(if compressed { plain_length } else { 0 })
             .map_err(|_| Error::system(format!("blob {id} is too long for a pack")))?;
-        let Counts { data_blobs, tree_blobs, added, added_packed } = &self.counts;
-        if kind == BlobKind::Data { data_blobs } else { tree_blobs }.fetch_add(1, Relaxed);
-        added.fetch_add(plain_length as u64, Relaxed);
-        added_packed.fetch_add((stored.len() + OVERHEAD) as u64, Relaxed);
-        if self.dry_run {
-            return Ok(None);
-        }
-        let buffers = scratch.spare.pop().unwrap_or_default();
-        scratch.spared -= held(&buffers);
-        let [mut bytes, mut content] = buffers;
-        self.key.seal_to(stored, &mut bytes)?;
+        let bytes = &scratch.sealed.bytes[sealed.clone()];
         let opened = if !self.verify {
             Opened::Not
         } else if uncompressed_length as usize > MAX_SIZE {
-            Opened::Hashed(scratch.opener.hash(self.key, &bytes, &id, uncompressed_length).map_err(distrust)?)
+            Opened::Hashed(scratch.opener.hash(self.key, bytes, &id, uncompressed_length).map_err(distrust)?)
         } else {
-            scratch.opener.decode(self.key, &bytes, &id, uncompressed_length, &mut content).map_err(distrust)?;
-            Opened::Content(content)
+            let opened = scratch.opened.take(plain_length);
+            let content = &mut scratch.opened.bytes[opened.clone()];
+            scratch.opener.decode_to(self.key, bytes, &id, compressed, content).map_err(distrust)?;
+            Opened::Content(opened)
         };
-        Ok(Some(Sealed { kind, id, uncompressed_length, bytes, opened }))
+        scratch.unverified.push(Sealed { kind, id, uncompressed_length, sealed, opened });
+        Ok(())
     }
 
-    fn hash_and_pack(&self, scratch: &mut Scratch, sealed: Sealed) -> Result<()> {
-        let found = sealed.opened().map(sha256);
-        self.pack(scratch, sealed, found)?;
+    fn verify_and_pack(&self, scratch: &mut Scratch) -> Result<()> {
+        let found: Vec<Id> = scratch.opened().map(sha256).collect();
+        self.pack(scratch, found)?;
         self.packers.hand_out_all(&mut scratch.full)
     }
 
-    /// Packs a sealed blob; `found` is the hash of what it opened to, which must be its id. A pack that this fills waits in the
-    /// scratch to be hashed and handed out.
-    pub fn pack(&self, scratch: &mut Scratch, sealed: Sealed, found: Option<Id>) -> Result<()> {
-        if self.verify {
-            let hashed = if let Opened::Hashed(id) = &sealed.opened { Some(*id) } else { None };
-            let found =
-                found.or(hashed).ok_or_else(|| Error::system("a sealed blob was not verified, which is a bug"))?;
-            blob::check(&sealed.id, &found).map_err(distrust)?;
+    /// Packs what was sealed; `found` are the hashes of what it opened to, which must be the blobs' ids. A pack that this fills waits in
+    /// the scratch to be hashed and handed out.
+    pub fn pack(&self, scratch: &mut Scratch, found: impl IntoIterator<Item = Id>) -> Result<()> {
+        let mut found = found.into_iter();
+        for blob in scratch.unverified.drain(..) {
+            if self.verify {
+                let opened = match blob.opened {
+                    Opened::Not => None,
+                    Opened::Content(_) => found.next(),
+                    Opened::Hashed(id) => Some(id),
+                };
+                let opened = opened.ok_or_else(|| Error::system("a sealed blob was not verified, which is a bug"))?;
+                check(&blob.id, &opened).map_err(distrust)?;
+            }
+            let bytes = &scratch.sealed.bytes[blob.sealed];
+            self.packers.add(blob.kind, blob.id, bytes, blob.uncompressed_length, &mut scratch.full)?;
         }
-        self.packers.add(sealed.kind, sealed.id, &sealed.bytes, sealed.uncompressed_length, &mut scratch.full)?;
-        let content = if let Opened::Content(content) = sealed.opened { content } else { Vec::new() };
-        let buffers = [sealed.bytes, content];
-        let held = scratch.spared + held(&buffers);
-        if held <= SPARED {
-            scratch.spared = held;
-            scratch.spare.push(buffers);
-        }
+        scratch.sealed.clear();
+        scratch.opened.clear();
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod buffers;
 mod core;
 mod event;
 mod fetch;
+pub mod pages;
 mod progress;
 mod queue;
 mod source;
