@@ -19,9 +19,9 @@ use crate::id::Id;
 use crate::pack::BlobKind;
 use crate::run::{Pending, Progress, Queue, lock};
 
-/// Where a batch is full: about 12 MiB of lists.
-const MOST_FILES: usize = 16_384;
-const MOST_BLOBS: usize = 131_072;
+/// Where a batch is full: about 3 MiB of lists, of which there are three: one grows, one waits, one is worked on.
+const MOST_FILES: usize = 4096;
+const MOST_BLOBS: usize = 32_768;
 
 /// How much may be asked for and not be written yet, and how many files of several blobs are kept open.
 const ASKED: u64 = 32 << 20;
