@@ -109,12 +109,20 @@ class BufferReader(io.RawIOBase):
 
     def readinto(self, target: Buffer) -> int:
         into = memoryview(target).cast("B")
-        count = max(0, min(len(into), len(self._view) - self._at, self.pace.piece))
+        piece = self._next(len(into))
+        into[: len(piece)] = piece
+        return len(piece)
+
+    def read(self, size: int | None = -1) -> bytes:
+        # The one that is inherited reads into a buffer of its own first, and copies that.
+        return self.readall() if size is None or size < 0 else bytes(self._next(size))
+
+    def _next(self, most: int) -> memoryview:
+        count = max(0, min(most, len(self._view) - self._at, self.pace.piece))
         if count:
             self.pace.take(count)
-        into[:count] = self._view[self._at : self._at + count]
         self._at += count
-        return count
+        return self._view[self._at - count : self._at]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._view)}[whence]
