@@ -480,7 +480,8 @@ class Cluster(Others):
             assert job.name not in ran, f"two Jobs for hook {job.hook}"
         elif job.stream is not None:
             for uid, mover in self.movers.items():
-                if streamed(mover.job) == job.stream and (uid in self.pods or mover.job_uid in self.jobs):
+                same = streamed(mover.job) == job.stream and mover.job.owner == job.owner
+                if same and (uid in self.pods or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for stream {job.stream.name}: {mover.job.name} and {job.name}")
         seen = MoverJobSeen(self.meta(job.name, labels=dict(job.labels)), started=self.now)
         self.jobs[seen.meta.uid] = seen
