@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.controlplane import ControlPlane, control_plane
+from tests.integration.operator_world.world import World, world
 
 
 @pytest.fixture(scope="session", name="control_plane")
@@ -16,6 +17,14 @@ def _control_plane() -> Iterator[ControlPlane]:
     ends."""
     with control_plane() as plane:
         yield plane
+
+
+@pytest.fixture(scope="module", name="shared")
+def _shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One namespace with an operator, for all tests of a file."""
+    with world(control_plane, tmp_path_factory.mktemp("world")) as made:
+        made.operator.start()
+        yield made
 
 
 @pytest.fixture

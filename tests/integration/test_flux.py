@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import pytest
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.planning.naming import PURPOSE_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.flux import KustomizeController, Kustomized, kustomize_controller
 from tests.integration.operator_world.pens import Pen
 from tests.integration.operator_world.rivals import Rival
-from tests.integration.operator_world.world import PATIENCE, World, workload, world
+from tests.integration.operator_world.world import PATIENCE, World, workload
 from tests.programs import BuildError
 
 pytestmark = pytest.mark.apiserver
@@ -62,13 +61,6 @@ HELM = Flux("HelmRelease", "helm.toolkit.fluxcd.io", "helm-controller", "helm.to
 
 
 @pytest.fixture(scope="module")
-def shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(control_plane, tmp_path_factory.mktemp("flux")) as made:
-        made.operator.start()
-        yield made
-
-
-@pytest.fixture(scope="module")
 def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KustomizeController]:
     with contextlib.ExitStack() as stack:
         try:
@@ -82,13 +74,9 @@ def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
 def shop(shared: World) -> Iterator[World]:
     """One namespace, one operator; every test has a pen of its own in it. Movers that back up start when the test says
     so."""
-    shared.kubelet.held_back = lambda pod: pod["metadata"].get("labels", {}).get(PURPOSE_LABEL) == "backup"
+    shared.hold_movers("backup")
     yield shared
-    let_movers_start(shared)
-
-
-def let_movers_start(shop: World) -> None:
-    shop.kubelet.held_back = lambda pod: False
+    shared.let_movers_start()
 
 
 @pytest.fixture(params=["played Kustomization", "played HelmRelease", "real Kustomization"])
@@ -175,7 +163,7 @@ def test_flux_is_paused_for_the_window_although_the_operator_dies_in_it(
         for _ in range(3):
             other.look()
             assert pen.replicas(kinds.DEPLOYMENT) == 0
-        let_movers_start(shop)
+        shop.let_movers_start()
         await_step(pen, flux, 2)
         shop.operator.kill()
         other.look()
@@ -247,7 +235,7 @@ def test_what_a_person_has_paused_stays_paused_and_keeps_that_persons_count(
 
         pen.snapshot()
         pen.await_down()
-        let_movers_start(shop)
+        shop.let_movers_start()
         pen.await_ready()
         pen.await_running(kinds.DEPLOYMENT, pen.name, 3)
         pen.assert_unmarked(kinds.DEPLOYMENT, pen.name)
@@ -274,7 +262,7 @@ def test_what_git_says_in_the_window_is_applied_at_the_first_reconciliation_afte
         assert other.said()[-1] == "skipped"
         assert "note" not in annotations(pen)
 
-        let_movers_start(shop)
+        shop.let_movers_start()
         pen.await_ready()
         pen.await_running(kinds.DEPLOYMENT, pen.name, 2)
         pen.assert_unmarked(kinds.DEPLOYMENT, pen.name)
@@ -292,7 +280,7 @@ def test_what_git_drops_in_the_window_stays_and_flux_forgets_it(shop: World, con
         pen.await_down()
         left = {"metadata": {"name": pen.name, "namespace": shop.namespace}, "data": {"left": "yes"}}
         other.push({"apiVersion": "v1", "kind": "ConfigMap", **left})
-        let_movers_start(shop)
+        shop.let_movers_start()
         pen.await_ready()
         other.look()
         pen.await_running(kinds.DEPLOYMENT, pen.name, 2)

@@ -12,7 +12,6 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.planning.naming import RELEASE_OF_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
-from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.movers import Play
 from tests.integration.operator_world.process import ReleasePod
 from tests.integration.operator_world.world import PATIENCE, World, world
@@ -41,21 +40,11 @@ def pod(shop: World) -> Iterator[ReleasePod]:
     wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=PATIENCE, seen=shop.operator.tail)
     assert shop.counts() == {"web": 0, "db": 0}
     assert paused(shop) == "disabled"
-    made = release_pod(shop)
+    made = shop.release_pod(kinds.SNAPSHOT, "first")
     try:
         yield made
     finally:
         made.kill()
-
-
-def release_jobs(shop: World) -> list[Object]:
-    return shop.api.list(kinds.JOB, shop.namespace, RELEASE_OF_LABEL)
-
-
-def release_pod(shop: World) -> ReleasePod:
-    (job,) = release_jobs(shop)
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    return ReleasePod(shop.plane.kubeconfig, shop.folder / "release.log", arguments)
 
 
 def await_back(shop: World, pod: ReleasePod) -> None:
@@ -99,7 +88,7 @@ def test_an_operator_that_is_dead_for_good_leaves_nothing_down_although_its_rele
     assert shop.await_end(kinds.SNAPSHOT, "first")["reason"] == "MaxDowntimeExceeded"
     states = [entry["state"] for entry in shop.status(kinds.SNAPSHOT, "first")["quiesce"]["workloads"]]
     assert states == ["Released", "Released"]
-    wait_for("its Job is dismissed", lambda: not release_jobs(shop), within=PATIENCE)
+    wait_for("its Job is dismissed", lambda: not shop.release_jobs(), within=PATIENCE)
     shop.assert_back()
 
 
@@ -146,7 +135,7 @@ def test_a_restore_that_has_begun_to_write_is_never_touched(shop: World) -> None
     )
     wait_for("it writes", lambda: shop.movers.count("restore") == 1, within=PATIENCE, seen=shop.operator.tail)
     shop.operator.kill()
-    pod = release_pod(shop)
+    pod = shop.release_pod(kinds.RESTORE, "back")
     pod.start()
     assert pod.wait(60) == 0
     assert shop.counts() == {"web": 2, "db": 0}
@@ -168,18 +157,18 @@ def test_nothing_is_stopped_before_the_release_pod_is_ready(shop: World) -> None
     assert shop.counts() == shop.wanted_counts()
     shop.kubelet.held_back = lambda pod: False
     shop.await_ready(kinds.SNAPSHOT, "first")
-    wait_for("the release pod is dismissed", lambda: not release_jobs(shop), within=PATIENCE)
+    wait_for("the release pod is dismissed", lambda: not shop.release_jobs(), within=PATIENCE)
 
 
 def test_a_release_pod_that_is_lost_is_replaced(shop: World) -> None:
     shop.policy()
     shop.snapshot()
     wait_for("movers run", lambda: shop.movers.count("backup") == 2, within=PATIENCE, seen=shop.operator.tail)
-    (job,) = release_jobs(shop)
+    (job,) = shop.release_jobs()
     shop.api.delete(kinds.JOB, shop.namespace, job["metadata"]["name"])
     again = wait_for(
         "another release pod is there",
-        lambda: [other for other in release_jobs(shop) if other["metadata"]["uid"] != job["metadata"]["uid"]],
+        lambda: [other for other in shop.release_jobs() if other["metadata"]["uid"] != job["metadata"]["uid"]],
         within=PATIENCE,
         seen=shop.operator.tail,
     )

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lowtide_operator.cluster import kinds
-from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.pens import Pen
-from tests.integration.operator_world.world import PATIENCE, World, world
+from tests.integration.operator_world.world import PATIENCE, World
 
 pytestmark = pytest.mark.apiserver
 
 
-@pytest.fixture(scope="module")
-def zoo(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture
+def zoo(shared: World) -> World:
     """One namespace, one operator; every test has a pen of its own in it."""
-    with world(control_plane, tmp_path_factory.mktemp("zoo")) as made:
-        made.operator.start()
-        yield made
+    return shared
 
 
 def cron_job(pen: Pen, name: str, *, suspend: bool) -> dict[str, Any]:

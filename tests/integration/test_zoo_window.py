@@ -27,13 +27,6 @@ AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPo
 BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 
 
-@pytest.fixture(scope="module")
-def shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(control_plane, tmp_path_factory.mktemp("zoo")) as made:
-        made.operator.start()
-        yield made
-
-
 @pytest.fixture
 def zoo(shared: World) -> Iterator[World]:
     """One namespace, one operator; every test has a pen of its own in it."""

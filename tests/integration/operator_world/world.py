@@ -11,7 +11,7 @@ from typing import Any
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
-from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL, RUN_LABEL
+from lowtide_operator.planning.naming import HELD_LABEL, PURPOSE_LABEL, RELEASE_OF_LABEL, RUN_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.storage import define_snapshots
@@ -19,7 +19,7 @@ from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Api, Object
 from tests.integration.operator_world.kubelet import DRIVER, PlayedKubelet
 from tests.integration.operator_world.movers import Movers
-from tests.integration.operator_world.process import ROOT, Operator
+from tests.integration.operator_world.process import ROOT, Operator, ReleasePod
 
 PATIENCE = 60.0
 """Seconds within which a run ends here; it takes about 5."""
@@ -92,6 +92,24 @@ class World:
     def restore(self, name: str, **spec: Any) -> Object:
         """Create a Restore."""
         return self.api.create(kinds.RESTORE, {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
+
+    def hold_movers(self, purpose: str) -> None:
+        """Let no mover with this purpose start, until `let_movers_start`."""
+        self.kubelet.held_back = lambda pod: pod["metadata"].get("labels", {}).get(PURPOSE_LABEL) == purpose
+
+    def let_movers_start(self) -> None:
+        self.kubelet.held_back = lambda pod: False
+
+    def release_jobs(self, run: str = "") -> list[Object]:
+        """The Jobs of release pods: of all runs, or of the one with this uid."""
+        return self.api.list(kinds.JOB, self.namespace, f"{RELEASE_OF_LABEL}={run}" if run else RELEASE_OF_LABEL)
+
+    def release_pod(self, kind: Kind, name: str) -> ReleasePod:
+        """The release pod of a run, not started."""
+        run = self.api.get(kind, self.namespace, name) or {}
+        (job,) = self.release_jobs(run["metadata"]["uid"])
+        arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        return ReleasePod(self.plane.kubeconfig, self.folder / "release.log", arguments)
 
     def status(self, kind: Kind, name: str) -> Object:
         """The status of an object of ours; empty where it or its status is not there."""
