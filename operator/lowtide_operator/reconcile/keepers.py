@@ -26,6 +26,9 @@ class Argo:
 
 NO_ARGO = Argo()
 
+ONE_WAY = frozenset({"autoscaling.keda.sh/paused-scale-in", "autoscaling.keda.sh/paused-scale-out"})
+RESTING = "ScaledObject is paused"
+
 
 async def keepers_of(
     cluster: Cluster, argocd: Argo, workloads: Iterable[Workload], owner: SnapshotObject | RestoreObject
@@ -70,8 +73,20 @@ def scaled_object(body: Manifest) -> Keeper:
         kind=body["kind"],
         meta=parse.meta(body),
         targets=frozenset({(target.get("kind") or "Deployment", target.get("name", ""))}),
-        paused=parse.is_true(body.get("status") or {}, "Paused"),
+        paused=_says_paused(body),
     )
+
+
+def _says_paused(body: Manifest) -> bool:
+    """Whether KEDA says that it scales no more.
+
+    Where a person has paused one direction only it says `Paused` too, and goes on scaling in the other: there the
+    message of `Ready` tells whether it has seen that all of it is to rest.
+    """
+    status = body.get("status") or {}
+    halves = ONE_WAY.intersection(body["metadata"].get("annotations") or {})
+    resting = any(c["type"] == "Ready" and c.get("message") == RESTING for c in status.get("conditions") or ())
+    return parse.is_true(status, "Paused") and (resting or not halves)
 
 
 def application(body: Manifest, tracked: Iterable[Workload]) -> Keeper:

@@ -11,7 +11,7 @@ from lowtide_operator.cluster.memory import Call
 from lowtide_operator.manifests import ReleasePods, release_job
 from lowtide_operator.planning.allowed import ArgoMode
 from lowtide_operator.planning.naming import HELD_LABEL, RUN_NAMESPACE_LABEL
-from lowtide_operator.reconcile.keepers import Argo, paused_keepers
+from lowtide_operator.reconcile.keepers import Argo, paused_keepers, scaled_object
 from tests.unit.manifests.cases import INSTALLATION, RELEASE
 from tests.unit.reconcile.memory_world import SHOP, Object, Shop
 
@@ -97,6 +97,37 @@ async def test_only_the_applications_of_the_namespaces_own_runs_are_seen_as_paus
     found = await paused_keepers(shop.cluster, PAUSE, SHOP)
     assert [keeper.meta.name for keeper in found] == ["mine"]
     assert await paused_keepers(shop.cluster, Argo(), SHOP) == ()
+
+
+READY = "ScaledObject is defined correctly and is ready for scaling"
+RESTS = "ScaledObject is paused"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "paused", "message", "rests"),
+    [
+        ({}, "False", READY, False),
+        ({}, "True", READY, True),
+        ({"autoscaling.keda.sh/paused-scale-in": "true"}, "True", READY, False),
+        ({"autoscaling.keda.sh/paused-scale-in": "true"}, "True", RESTS, True),
+        ({"autoscaling.keda.sh/paused-scale-out": "true"}, "True", READY, False),
+        ({"autoscaling.keda.sh/paused-scale-out": "true"}, "False", RESTS, False),
+    ],
+)
+def test_a_keda_that_is_paused_in_one_direction_only_goes_on_in_the_other(
+    annotations: dict[str, str], paused: str, message: str, rests: bool
+) -> None:
+    """As the reconciler of KEDA 2.21 says it."""
+    conditions = [
+        {"type": "Paused", "status": paused, "message": RESTS},
+        {"type": "Ready", "status": "True", "message": message},
+    ]
+    metadata = {"name": "web", "namespace": SHOP, "annotations": annotations}
+    cluster = Shop().cluster
+    spec = {"scaleTargetRef": {"name": "web"}}
+    cluster.put(kinds.SCALED_OBJECT, {"metadata": metadata, "spec": spec, "status": {"conditions": conditions}})
+    body = cluster.peek(kinds.SCALED_OBJECT, SHOP, "web") or {}
+    assert scaled_object(body).paused is rests
 
 
 def test_a_release_pod_is_told_where_applications_may_be_paused() -> None:
