@@ -1,7 +1,8 @@
 """All tests, in three groups side by side: `python -m tests.groups`, with arguments for pytest.
 
 Those against Kubernetes wait most of the time, so that two processors are enough for all. They go first where both want
-one: the others are only slower for it. What a group prints is shown whole when it ends.
+one: the others are only slower for it. What a group prints is shown whole when it ends. Beside all tests, last where
+others want a processor, what few of them need is built.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from tests.programs import LATE
+
 NO_TESTS = 5
 """pytest's exit code where its arguments leave none."""
 
@@ -24,17 +27,19 @@ TELL_EVERY = 120.0
 
 @dataclass
 class Group:
-    """The tests of one process of pytest; `niceness` as nice(1) has it."""
+    """One process: pytest with these arguments, or another `module`; `niceness` as nice(1) has it."""
 
     name: str
     arguments: list[str]
     niceness: int = 0
+    module: str = "pytest"
     output: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, more: list[str]) -> None:
-        """Begin it."""
-        command = ["nice", "-n", str(self.niceness), sys.executable, "-m", "pytest", *self.arguments, *more]
+        """Begin it, with `more` arguments for pytest."""
+        command = ["nice", "-n", str(self.niceness), sys.executable, "-m", self.module, *self.arguments]
+        command += more if self.module == "pytest" else []
         self.process = subprocess.Popen(command, stdout=self.output, stderr=subprocess.STDOUT)
 
     def ended(self) -> int | None:
@@ -47,9 +52,9 @@ class Group:
         return os.pread(self.output.fileno(), size, 0)
 
     def far(self) -> str:
-        """How far it is, by the last percentage that pytest printed."""
+        """How far it is, by the last percentage that it printed, if any."""
         percent = self.said().rpartition(b"%]")[0].rpartition(b"[")[2].strip().decode(errors="replace")
-        return f"{self.name} {percent or 0} %"
+        return f"{self.name} {percent} %" if percent else self.name
 
 
 def run(groups: list[Group], more: list[str]) -> int:
@@ -83,7 +88,7 @@ def run(groups: list[Group], more: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all groups with these arguments for pytest."""
+    """Run all groups with these arguments for pytest. Where they choose a part, that builds what it needs itself."""
     os.chdir(Path(__file__).parent.parent)
     alone = ["--numprocesses", "2", "--dist", "loadfile", "-m", "not cluster and not apiserver"]
     groups = [
@@ -91,6 +96,8 @@ def main(arguments: list[str]) -> int:
         Group("on an API server", ["-m", "apiserver and not cluster"]),
         Group("without Kubernetes", alone, niceness=10),
     ]
+    if not arguments:
+        groups.append(Group("building", ["tools", *LATE], niceness=19, module="tests.cluster"))
     return run(groups, arguments)
 
 

@@ -89,11 +89,15 @@ PROGRAMS: dict[str, Program] = {
         "external-provisioner", "github.com/kubernetes-csi/external-provisioner/v5/cmd/csi-provisioner"
     ),
     "kustomize-controller": Program("kustomize-controller", "github.com/fluxcd/kustomize-controller"),
+    "keda": Program("keda", "github.com/kedacore/keda/v2/cmd/operator"),
     "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "kind": Program("kind", "sigs.k8s.io/kind"),
     "pause": Program("pause", "lowtide.dev/tests/cluster/tools/pause"),
 }
 """Every program by its file name, in the order in which `all` builds them."""
+
+LATE = ("keda",)
+"""Those that take longest to build, and that few tests need: built beside the tests, not before."""
 
 
 def cache_root() -> Path:

@@ -15,7 +15,7 @@ from lowtide_operator.planning.naming import HELD_LABEL, RELEASE_OF_LABEL
 from tests.chart.conftest import CHART, helm_on, installed_chart
 from tests.cluster import kubeconfig
 from tests.cluster.controlplane import ControlPlane, control_plane
-from tests.cluster.definitions import define_applications, define_scaled_objects
+from tests.cluster.definitions import define_applications, define_keda
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.movers import Play
 from tests.integration.operator_world.process import Operator, ReleasePod
@@ -126,7 +126,7 @@ def test_a_release_pod_needs_no_other_rights(shop: World, tmp_path: Path) -> Non
     flux = {f"kustomize.toolkit.fluxcd.io/{key}": key for key in ("name", "namespace")}
     argo = tracking_id("web-app", shop.namespace, "web")
     shop.api.patch(kinds.DEPLOYMENT, shop.namespace, "web", {"metadata": {"labels": flux, "annotations": argo}})
-    define_scaled_objects(shop.plane.kubectl)
+    define_keda(shop.plane.kubectl)
     define_applications(shop.plane.kubectl)
     shop.api.create(kinds.APPLICATION, application("web-app"))
     shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "web-scaler", "web"))

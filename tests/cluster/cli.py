@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _images()
             case "prepare":
                 for name in programs.PROGRAMS:
-                    programs.program(name)
+                    if name not in programs.LATE:
+                        programs.program(name)
                 print(clusters.cluster().kubeconfig)
             case "check":
                 selfcheck.check()

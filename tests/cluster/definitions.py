@@ -9,10 +9,12 @@ from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
 
 
-def define_scaled_objects(kubectl: Kubectl) -> None:
-    """KEDA's ScaledObject."""
+def define_keda(kubectl: Kubectl) -> None:
+    """All of KEDA's."""
     keda = programs.module_source("keda", "github.com/kedacore/keda/v2")
-    _define(kubectl, "scaledobjects.keda.sh", str(keda / "config" / "crd" / "bases" / "keda.sh_scaledobjects.yaml"))
+    for path in sorted((keda / "config" / "crd" / "bases").iterdir()):
+        group, _, plural = path.stem.partition("_")
+        _define(kubectl, f"{plural}.{group}", str(path))
 
 
 def define_applications(kubectl: Kubectl) -> None:

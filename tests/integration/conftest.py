@@ -31,3 +31,8 @@ def _shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
 def kubeconfig(control_plane: ControlPlane) -> Path:
     """A kubeconfig with all rights on the API server of `control_plane`."""
     return control_plane.kubeconfig
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with KEDA go last: tests.groups builds it meanwhile."""
+    items.sort(key=lambda item: "keda" in getattr(item, "fixturenames", ()))

@@ -1,17 +1,16 @@
-"""Controllers that put a workload's count back, KEDA and Argo CD: paused for the window by their own switch, whatever
-becomes of the operator, and put back as they were."""
+"""Argo CD, played: paused for the window by its own switch, whatever becomes of the operator, and put back as it was.
+And a KEDA that is as stubborn as no real one is."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.kinds import Kind
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.definitions import define_applications, define_scaled_objects
+from tests.cluster.definitions import define_applications, define_keda
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.movers import Movers, Play
 from tests.integration.operator_world.pens import Pen
@@ -28,13 +27,12 @@ from tests.integration.operator_world.world import PATIENCE, World, world
 
 pytestmark = pytest.mark.apiserver
 
-PAUSED = "autoscaling.keda.sh/paused"
 SKIP = "argocd.argoproj.io/skip-reconcile"
 
 
 @pytest.fixture(scope="module")
 def shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    define_scaled_objects(control_plane.kubectl)
+    define_keda(control_plane.kubectl)
     define_applications(control_plane.kubectl)
     folder = tmp_path_factory.mktemp("rivals")
     with world(control_plane, folder) as made:
@@ -57,46 +55,17 @@ def shop(shared: World) -> Iterator[World]:
     shared.movers.script = Movers().script
 
 
-@pytest.mark.zoo("keda")
-def test_keda_is_paused_for_the_window_although_the_operator_dies_at_each_step(shop: World) -> None:
-    """Its pause comes before the count, and goes after it; nothing is stopped before KEDA says that it is paused."""
-    pen = Pen.build(shop, "scaled")
-    pen.add(kinds.DEPLOYMENT, replicas=2)
-    before = {"autoscaling.keda.sh/paused": "false", "note": "x"}
-    shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "scaled-scaler", "scaled", before))
-    pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=3))
-
-    with PlayedKeda(shop.api, shop.namespace, "scaled", 2) as keda:
-        keda.deaf = True
-        pen.snapshot()
-        for step in steps_of(pen, lambda: notes_of(pen, kinds.SCALED_OBJECT).get(PAUSED), "false"):
-            shop.operator.kill()
-            if step == "it is paused":
-                keda.deaf = False
-            shop.operator.start()
-        status = pen.await_ready()
-        assert keda.applied == 0, "it scaled, although it was paused"
-    assert [(entry["kind"], entry["state"]) for entry in status["quiesce"]["workloads"]] == [
-        ("ScaledObject", "Released"),
-        ("Deployment", "Released"),
-    ]
-    pen.await_running(kinds.DEPLOYMENT, "scaled", 2)
-    for kind, name in ((kinds.DEPLOYMENT, "scaled"), (kinds.SCALED_OBJECT, "scaled-scaler")):
-        pen.assert_unmarked(kind, name)
-    assert notes_of(pen, kinds.SCALED_OBJECT) == before
-
-
-def steps_of(pen: Pen, switch: Callable[[], str | None], off: str | None) -> Iterator[str]:
-    """The steps of a run with something that is paused for it, each as it is reached."""
+def steps_of(pen: Pen) -> Iterator[str]:
+    """The steps of a run with an Application that is paused for it, each as it is reached."""
     for step, expected in (
         ("it is paused", ("true", 2)),
         ("its workload is stopped", ("true", 0)),
         ("the count is back", ("true", 2)),
-        ("it goes on", (off, 2)),
+        ("it goes on", (None, 2)),
     ):
         wait_for(
             step,
-            lambda expected=expected: (switch(), pen.replicas(kinds.DEPLOYMENT)) == expected,  # type: ignore[misc]
+            lambda expected=expected: (notes_of(pen).get(SKIP), pen.replicas(kinds.DEPLOYMENT)) == expected,  # type: ignore[misc]
             within=PATIENCE,
             every=0.01,
             seen=pen.seen,
@@ -104,10 +73,9 @@ def steps_of(pen: Pen, switch: Callable[[], str | None], off: str | None) -> Ite
         yield step
 
 
-def notes_of(pen: Pen, kind: Kind) -> dict[str, str]:
-    """The annotations of what keeps the pen's Deployment."""
-    namespace = ARGOCD if kind == kinds.APPLICATION else pen.world.namespace
-    body = pen.world.api.get(kind, namespace, f"{pen.name}-scaler") or {}
+def notes_of(pen: Pen) -> dict[str, str]:
+    """The annotations of the Application that keeps the pen's Deployment."""
+    body = pen.world.api.get(kinds.APPLICATION, ARGOCD, f"{pen.name}-scaler") or {}
     found: dict[str, str] = body["metadata"].get("annotations") or {}
     return found
 
@@ -122,7 +90,7 @@ def test_argo_cd_is_paused_for_the_window_although_the_operator_dies_at_each_ste
     pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=3))
     with played_argocd(shop.api, shop.namespace, "synced", "synced-scaler", 2) as argocd:
         pen.snapshot()
-        for _ in steps_of(pen, lambda: notes_of(pen, kinds.APPLICATION).get(SKIP), None):
+        for _ in steps_of(pen):
             shop.operator.kill()
             shop.operator.start()
         status = pen.await_ready()
@@ -131,7 +99,7 @@ def test_argo_cd_is_paused_for_the_window_although_the_operator_dies_at_each_ste
     assert (entry["kind"], entry["namespace"], entry["state"]) == ("Application", ARGOCD, "Released")
     pen.await_running(kinds.DEPLOYMENT, "synced", 2)
     pen.assert_unmarked(kinds.DEPLOYMENT, "synced")
-    wait_for("it carries no sign of ours", lambda: notes_of(pen, kinds.APPLICATION) == {"note": "x"}, within=10)
+    wait_for("it carries no sign of ours", lambda: notes_of(pen) == {"note": "x"}, within=10)
     body = shop.api.get(kinds.APPLICATION, ARGOCD, "synced-scaler") or {}
     assert "labels" not in body["metadata"]
 
@@ -148,18 +116,17 @@ def test_an_application_that_may_not_be_paused_makes_the_run_refused_before_anyt
     pen.assert_untouched(kinds.DEPLOYMENT, "elsewhere", generation, 2)
 
 
-def test_a_keda_that_somebody_lets_go_on_in_the_window_spoils_the_run_and_is_named(shop: World) -> None:
-    pen = Pen.build(shop, "woken")
+def test_a_keda_that_heeds_no_pause_spoils_the_run_and_is_named(shop: World) -> None:
+    pen = Pen.build(shop, "stubborn")
     pen.add(kinds.DEPLOYMENT, replicas=2)
-    shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "woken-scaler", "woken"))
+    shop.api.create(kinds.SCALED_OBJECT, scaled_object(shop.namespace, "stubborn-scaler", "stubborn"))
     pen.backups(Play(hang=True))
-    with PlayedKeda(shop.api, shop.namespace, "woken", 2):
+    with PlayedKeda(shop.api, shop.namespace, "stubborn", 2) as keda:
         pen.snapshot()
         pen.await_down()
-        woken = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": None}}}
-        shop.api.patch(kinds.SCALED_OBJECT, shop.namespace, "woken-scaler", woken)
+        keda.stubborn = True
         message = pen.await_failed("Inconsistent")
-    assert "Deployment woken was started by the field manager keda (KEDA" in message
-    pen.await_running(kinds.DEPLOYMENT, "woken", 2)
-    pen.assert_unmarked(kinds.SCALED_OBJECT, "woken-scaler")
-    assert "annotations" not in pen.get(kinds.SCALED_OBJECT, "woken-scaler")["metadata"]
+    assert "Deployment stubborn was started by the field manager keda (KEDA" in message
+    pen.await_running(kinds.DEPLOYMENT, "stubborn", 2)
+    pen.assert_unmarked(kinds.SCALED_OBJECT, "stubborn-scaler")
+    assert "annotations" not in pen.get(kinds.SCALED_OBJECT, "stubborn-scaler")["metadata"]

@@ -18,12 +18,12 @@ from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.kubelet import NODE, PlayedKubelet
 from tests.integration.operator_world.movers import Movers, Play, failure, options_of
 from tests.integration.operator_world.pens import Pen
+from tests.integration.operator_world.rivals import AUTOSCALER
 from tests.integration.operator_world.world import PATIENCE, World, claim, workload, world
 
 pytestmark = pytest.mark.apiserver
 
 HANG = Play(hang=True)
-AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 
 

@@ -12,6 +12,8 @@ from lowtide_operator.cluster.kinds import Kind
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.api import Api, ApiError, Object
 
+AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+
 EVERY = 0.25
 """Seconds between two looks of a rival; the real ones take longer."""
 
@@ -91,18 +93,18 @@ def scaled_object(namespace: str, name: str, target: str, annotations: dict[str,
 
 class PlayedKeda(Rival):
     """KEDA, for one ScaledObject `<name>-scaler` and its Deployment `name`: says in the status whether it is paused, as
-    the real one does, and scales while it is not. While it is `deaf` it sees nothing, and does nothing."""
+    the real one does, and scales while it is not. While it is `stubborn` it says so too, and scales all the same."""
 
     def __init__(self, api: Api, namespace: str, name: str, replicas: int) -> None:
         self._scaled = f"{name}-scaler"
         self._space = namespace
-        self.deaf = False
+        self.stubborn = False
         super().__init__(
             api, kinds.DEPLOYMENT, namespace, name, replicas, manager="keda", is_paused=lambda workload: self._look()
         )
 
     def _look(self) -> bool:
-        body = None if self.deaf else self._api.get(kinds.SCALED_OBJECT, self._space, self._scaled)
+        body = self._api.get(kinds.SCALED_OBJECT, self._space, self._scaled)
         if body is None:
             return True
         notes = body["metadata"].get("annotations") or {}
@@ -111,7 +113,7 @@ class PlayedKeda(Rival):
         if (body.get("status") or {}).get("conditions") != said:
             status = {"status": {"conditions": said}}
             self._api.patch(kinds.SCALED_OBJECT, self._space, self._scaled, status, "status")
-        return paused
+        return paused and not self.stubborn
 
 
 ARGOCD = "argocd"
