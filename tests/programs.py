@@ -130,7 +130,7 @@ def module_folder(module: str) -> Path:
     """The folder in the cache for what is built from the pins `tools/<module>`; its name changes when they do."""
     pins = TOOLS / module
     digest = hashlib.sha256()
-    for path in sorted(pins.iterdir()):
+    for path in sorted(path for path in pins.rglob("*") if path.is_file()):
         digest.update(path.read_bytes() + b"\0")
     for name, spec in sorted(PROGRAMS.items()):
         if spec.module == module:
