@@ -22,6 +22,9 @@ FIELDS = (
 )
 ENDS = "{.object.metadata.name} {.object.status.endTime}\n"
 
+BEFORE_ITS_CLOCK = 0.15
+"""Seconds that a mover takes before it counts how long it works: the interpreter's start."""
+
 
 @dataclass(slots=True)
 class Life:
@@ -36,6 +39,14 @@ class Life:
     stopping: float | None = None
     gone: float | None = None
     worked: float | None = None
+
+    @property
+    def began(self) -> float | None:
+        """When its mover had begun to work, so that what the kubelet takes to tell of its containers is no work; for
+        any other pod, and one whose result is not known, when it ran."""
+        if self.ended is None or self.worked is None:
+            return self.running
+        return max(self.made, self.ended - self.worked - BEFORE_ITS_CLOCK)
 
     def told(self, began: float) -> dict[str, float]:
         """What is known of it, in words; moments as seconds after `began`."""
@@ -109,11 +120,12 @@ class PodWatch(_Watch):
         super().__init__(kubectl, namespace, "pods", FIELDS)
         self._lives: dict[str, Life] = {}
 
-    def busy(self, began: float, ended: float) -> float:
+    def busy(self, began: float, ended: float, *, as_it_was: bool = False) -> float:
         """Seconds between two monotonic moments in which at least one pod was starting (from its object to Running) or
-        stopping (from its deletion to its end)."""
+        stopping (from its deletion to its end), as the watch told; or `as_it_was` for movers, which the kubelet tells
+        late."""
         lives = [*self._lives.values()]
-        spans = [(life.made, life.running or ended) for life in lives]
+        spans = [(life.made, (life.began if as_it_was else life.running) or ended) for life in lives]
         spans += [(life.stopping, life.gone or ended) for life in lives if life.stopping is not None]
         return covered((max(start, began), min(end, ended)) for start, end in spans)
 

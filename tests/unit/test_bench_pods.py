@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.pods import covered
+from tests.bench.pods import BEFORE_ITS_CLOCK, Life, covered
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,17 @@ from tests.bench.pods import covered
 )
 def test_overlapping_spans_count_once(spans: list[tuple[float, float]], length: float) -> None:
     assert covered(spans) == length
+
+
+@pytest.mark.parametrize(
+    ("life", "began"),
+    [
+        (Life(1, "backup", running=3, ended=7, worked=2), 5 - BEFORE_ITS_CLOCK),
+        (Life(1, "backup", running=3, ended=7, worked=9), 1),
+        (Life(1, "backup", running=3, worked=2), 3),
+        (Life(1, running=3, ended=7), 3),
+        (Life(1), None),
+    ],
+)
+def test_a_mover_began_as_long_before_its_end_as_it_worked(life: Life, began: float | None) -> None:
+    assert life.began == began
