@@ -129,7 +129,7 @@ def test_nothing_is_stopped_before_keda_says_that_it_is_paused(shop: World, keda
             assert (scaled.annotations()[PAUSED], pen.replicas(kinds.DEPLOYMENT)) == ("true", 2)
         finally:
             keda.thaw()
-            shop.operator.start()
+        shop.operator.start()
         pen.await_down()
         shop.let_movers_start()
         pen.await_ready()
