@@ -32,8 +32,8 @@ CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 POLLED = 1
 """Seconds between two polls of a trigger: the least that KEDA allows."""
 
-PATIENCE = 60.0
-"""Seconds within which KEDA does what it has to do here; it takes about one."""
+PATIENCE = 180.0
+"""Seconds within which KEDA does what it has to here. It takes about one, but after an error it waits ever longer."""
 
 BEACON = "beacon"
 
