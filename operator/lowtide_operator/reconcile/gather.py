@@ -129,13 +129,15 @@ class Gatherer:
     async def _world(self, namespace: str, owner: SnapshotObject | RestoreObject) -> World:
         run = owner.meta.uid
         of_run = f"{naming.RELEASE_OF_LABEL}={run}"
+        # Before the workloads: where a pod came back, they tell who started it.
+        pods = await self._cluster.list(kinds.POD, namespace)
         place, lists, release_jobs, release_pods = await asyncio.gather(
             self._cluster.get(kinds.NAMESPACE, None, namespace),
-            self._lists(namespace, kinds.POD, kinds.CLAIM, *OURS, *TEMPLATED),
+            self._lists(namespace, kinds.CLAIM, *OURS, *TEMPLATED),
             self._cluster.list(kinds.JOB, self._own_namespace, labels=of_run),
             self._cluster.list(kinds.POD, self._own_namespace, labels=of_run),
         )
-        pods, claims = lists[kinds.POD], lists[kinds.CLAIM]
+        claims = lists[kinds.CLAIM]
         jobs = [body for body in lists[kinds.JOB] if label(body, naming.RUN_LABEL) == run]
         bound = [body["spec"]["volumeName"] for body in claims if (body.get("spec") or {}).get("volumeName")]
         seen = tuple(parse.pod(body) for body in pods)
