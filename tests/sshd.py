@@ -167,8 +167,9 @@ def _children(pid: int) -> list[int]:
     """All processes below `pid`."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *_children(child)]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            for child in map(int, task.read_text().split()):
+                found += [child, *_children(child)]
     return found
 
 
