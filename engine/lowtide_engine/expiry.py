@@ -13,25 +13,30 @@ from typing import NamedTuple
 
 from lowtide_engine.repository import Instant, Snapshot, SnapshotFilter
 from lowtide_engine.retention import Decision, KeepsNothing, Rules, decide
-from lowtide_engine.standing import MEMBER_PREFIX, PARTIAL_TAG, RUN_PREFIX, VERDICT_TAG, value_of
+from lowtide_engine.standing import MEMBER_PREFIX, PARTIAL_TAG, RUN_PREFIX, TAG_PREFIX, VERDICT_TAG, value_of
 
 UNDER_WAY_SECONDS = 24 * 3600
 """A flawed unit with a snapshot younger than this may belong to a run that isn't over."""
 
 _EACH_RUN_ANEW = (RUN_PREFIX, MEMBER_PREFIX, VERDICT_TAG, PARTIAL_TAG)
+_WHOSE = tuple(f"{TAG_PREFIX}{name}=" for name in ("cluster", "namespace", "policy"))
 
 
 class GroupKey(NamedTuple):
-    """What the units of a group have in common; what isn't grouped by is empty."""
+    """What the units of a group have in common; what isn't grouped by is empty. `owner` are the tags that say whose
+    they are, by which units are grouped in any case: two policies may store the same paths.
+    """
 
     host: str
     paths: tuple[str, ...]
     tags: tuple[str, ...]
+    owner: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"host {self.host}"] if self.host else []
         parts += [f"paths {', '.join(self.paths)}"] if self.paths else []
         parts += [f"tags {', '.join(self.tags)}"] if self.tags else []
+        parts += [tag for tag in self.owner if tag not in self.tags]
         return ", ".join(parts) or "all snapshots"
 
 
@@ -64,14 +69,15 @@ class Unit:
         return any(snapshot.has_tags(tags) for snapshot in self.members or self.verdicts)
 
     def key(self, by: Sequence[str]) -> GroupKey:
-        """The group it belongs to: of a run, the hosts, paths and tags of all members, without tags that each run has
-        anew."""
+        """The group it belongs to: of a run, its owner and the hosts, paths and tags of all members, without tags that
+        each run has anew."""
         seen = self.members or self.verdicts
         tags = {tag for snapshot in seen for tag in snapshot.tags if not tag.startswith(_EACH_RUN_ANEW)}
         return GroupKey(
             host=", ".join(sorted({snapshot.hostname for snapshot in seen})) if "host" in by else "",
             paths=tuple(sorted({path for snapshot in seen for path in snapshot.paths})) if "paths" in by else (),
             tags=tuple(sorted(tags)) if "tags" in by else (),
+            owner=tuple(sorted(tag for tag in tags if tag.startswith(_WHOSE))),
         )
 
 
@@ -183,7 +189,9 @@ def _group_of_flawed(unit: Unit, own: GroupKey, sound: dict[GroupKey, list[Unit]
     holding = [
         key
         for key in sound
-        if key.host == own.host and set(own.paths) <= set(key.paths) and set(own.tags) <= set(key.tags)
+        if (key.owner, key.host) == (own.owner, own.host)
+        and set(own.paths) <= set(key.paths)
+        and set(own.tags) <= set(key.tags)
     ]
     return max(holding, key=lambda key: max(whole.time for whole in sound[key]), default=own)
 

@@ -90,6 +90,31 @@ def test_runs_of_one_policy_are_one_group_by_tags_too() -> None:
     }
 
 
+def dump(run: str, time: str, cluster: str, policy: str) -> list[Snapshot]:
+    """A run of a policy that stores the stream db.sql; `policy` is "" for a Snapshot that was asked for by hand."""
+    owner = [f"lowtide:cluster={cluster}", "lowtide:namespace=shop"] + [f"lowtide:policy={policy}"] * bool(policy)
+    of_run = (*owner, f"lowtide:run={run}")
+    stored = snapshot(f"{run}-db", time, *of_run, "lowtide:stream=db.sql", paths=("/streams/db.sql",))
+    said = snapshot(f"{run}-verdict", time, *of_run, "lowtide:verdict", f"lowtide:member={stored.id}", paths=("/v",))
+    return [stored, said]
+
+
+@pytest.mark.parametrize("by", [("host", "paths"), ("tags",), ("host",), ()])
+@pytest.mark.parametrize(("cluster", "policy"), [("c1", "orders"), ("c2", "shop"), ("c1", "")])
+def test_runs_of_another_policy_or_cluster_take_nobodys_place(by: tuple[str, ...], cluster: str, policy: str) -> None:
+    mine = [*dump("r1", "2025-06-01T02:00:00Z", "c1", "shop"), *dump("r3", "2025-06-03T02:00:00Z", "c1", "shop")]
+    other = dump("r2", "2025-06-02T02:00:00Z", cluster, policy)
+
+    assert removed(plan_expiry([*mine, *other], LAST, NOW, by=by)) == {"r1-db", "r1-verdict"}
+
+
+@pytest.mark.parametrize("policy", ["orders", ""])
+def test_a_failed_run_of_another_policy_waits_for_a_whole_one_of_its_own(policy: str) -> None:
+    failed = dump("r1", "2025-06-01T02:00:00Z", "c1", policy)[:1]
+
+    assert removed(plan_expiry([*failed, *dump("r2", "2025-06-02T02:00:00Z", "c1", "shop")], LAST, NOW)) == set()
+
+
 @pytest.mark.parametrize(
     "flawed",
     [
