@@ -65,7 +65,7 @@ async def _operate(settings: Settings) -> None:
         loop.add_signal_handler(number, ending.set)
     metrics = Metrics()
     async with await KubernetesCluster.connect() as cluster:
-        heartbeat = Heartbeat(cluster, settings.heartbeat_namespace, settings.installation, settings.liveness)
+        heartbeat = Heartbeat(cluster, settings.heartbeat_namespaces, settings.installation, settings.liveness)
         healthy, ready = heartbeat.problem, heartbeat.unready
         async with served(settings.http_address, settings.http_port, metrics, healthy, ready):
             uid = await _until(ending, _cluster_uid(cluster, settings))

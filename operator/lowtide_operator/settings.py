@@ -84,9 +84,10 @@ class Settings:
         return self.serves_all or namespace in self.namespaces
 
     @property
-    def heartbeat_namespace(self) -> str:
-        """Where the heartbeat Lease lives: a namespace that is watched, the operator's own if it is."""
-        return self.namespace if self.serves(self.namespace) else self.namespaces[0]
+    def heartbeat_namespaces(self) -> tuple[str, ...]:
+        """Where the heartbeat Lease may live: the namespaces that are watched, the operator's own first if it is."""
+        own = (self.namespace,) if self.serves(self.namespace) else ()
+        return (*own, *(name for name in self.namespaces if name != self.namespace))
 
 
 def from_environment(environment: Mapping[str, str], namespace_file: Path = NAMESPACE_FILE) -> Settings:

@@ -17,7 +17,7 @@ def test_the_least_that_is_needed() -> None:
     assert settings.installation == "lowtide/lowtide"
     assert settings.serves_all
     assert settings.serves("any")
-    assert settings.heartbeat_namespace == "lowtide"
+    assert settings.heartbeat_namespaces == ("lowtide",)
 
 
 @pytest.mark.parametrize(("said", "allowed"), [("", False), ("false", False), ("true", True)])
@@ -35,7 +35,9 @@ def test_namespaces_that_are_served_bound_what_is_watched() -> None:
     settings = from_environment({**LEAST, "LOWTIDE_NAMESPACES": " shop, blog ,"}, NOWHERE)
     assert settings.namespaces == ("blog", "shop")
     assert not settings.serves("lowtide")
-    assert settings.heartbeat_namespace == "blog", "the heartbeat must be where the watch looks"
+    assert settings.heartbeat_namespaces == ("blog", "shop"), "the heartbeat must be where the watch looks"
+    both = from_environment({**LEAST, "LOWTIDE_NAMESPACES": "blog,lowtide"}, NOWHERE)
+    assert both.heartbeat_namespaces == ("lowtide", "blog"), "its own namespace is there as long as it is"
 
 
 def test_commands_are_executed_in_no_namespace_that_is_not_named() -> None:

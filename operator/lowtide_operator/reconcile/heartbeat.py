@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import AlreadyExists, ClusterError, NotFound
+from lowtide_operator.cluster.errors import AlreadyExists, ClusterError, Forbidden, NotFound
 from lowtide_operator.cluster.protocol import Cluster
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL
 
@@ -17,18 +17,19 @@ BEAT_ANNOTATION = "lowtide.dev/beat"
 
 
 class Heartbeat:
-    """One installation's heartbeat in `namespace`. `limit` is how many seconds a beat may take to come back."""
+    """One installation's heartbeat, in the first of `namespaces` that takes it: one of them may be gone. `limit` is how
+    many seconds a beat may take to come back."""
 
     def __init__(
         self,
         cluster: Cluster,
-        namespace: str,
+        namespaces: tuple[str, ...],
         installation: str,
         limit: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
-        self._namespace = namespace
+        self._namespaces = namespaces
         self._limit = limit
         self._clock = clock
         self._count = 0
@@ -44,12 +45,8 @@ class Heartbeat:
         value = f"{self._run}.{self._count}"
         written = self._clock()
         self._awaited[value] = written
-        patch = {"metadata": {"annotations": {BEAT_ANNOTATION: value}}}
         try:
-            try:
-                await self._cluster.merge_patch(kinds.LEASE, self._namespace, self.name, patch)
-            except NotFound:
-                await self._create(value)
+            await self._write(value)
         except ClusterError as error:
             self._awaited.clear()
             self._failed = f"the API server does not take the heartbeat: {error}"
@@ -82,16 +79,36 @@ class Heartbeat:
             return self._failed
         return self.problem() or ("" if self._seen else "no heartbeat has come back through the watch yet")
 
-    async def _create(self, value: str) -> None:
+    async def _write(self, value: str) -> None:
+        """Where a namespace is gone, the next one has the heartbeat from now on. Raises ClusterError."""
+        for left in reversed(range(len(self._namespaces))):
+            first, *others = self._namespaces
+            try:
+                await self._write_in(first, value)
+                break
+            except (Forbidden, NotFound) as error:
+                self._namespaces = (*others, first)
+                if not left:
+                    raise
+                logger.warning("namespace %s takes no heartbeat, %s is to have it: %s", first, others[0], error)
+
+    async def _write_in(self, namespace: str, value: str) -> None:
+        patch = {"metadata": {"annotations": {BEAT_ANNOTATION: value}}}
+        try:
+            await self._cluster.merge_patch(kinds.LEASE, namespace, self.name, patch)
+        except NotFound:
+            await self._create(namespace, value)
+
+    async def _create(self, namespace: str, value: str) -> None:
         labels = {MANAGED_BY_LABEL: MANAGED_BY}
         metadata = {
             "name": self.name,
-            "namespace": self._namespace,
+            "namespace": namespace,
             "labels": labels,
             "annotations": {BEAT_ANNOTATION: value},
         }
         body = {"apiVersion": kinds.LEASE.api_version, "kind": kinds.LEASE.kind, "metadata": metadata, "spec": {}}
         try:
-            await self._cluster.create(kinds.LEASE, self._namespace, body)
+            await self._cluster.create(kinds.LEASE, namespace, body)
         except AlreadyExists:
             logger.debug("the heartbeat's Lease was made by someone else meanwhile")

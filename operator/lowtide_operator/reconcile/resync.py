@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import ClusterError
+from lowtide_operator.cluster.errors import ClusterError, Unreachable
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
@@ -25,6 +26,14 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one scope has: objects of ours to look at, and the namespaces in which anything is ours."""
+
+    objects: list[tuple[Subject, Manifest]]
+    namespaces: set[str]
+
+
 class Resync:
     """Puts every object of the `namespaces` served (empty: all) into the queue, orphans first."""
 
@@ -38,48 +47,70 @@ class Resync:
         self._gatherer = gatherer
 
     async def once(self) -> set[str]:
-        """One round. Answers the namespaces that hold anything of ours. Raises ClusterError."""
-        ours = {subject: await self._all(kind) for subject, kind in KIND_OF.items()}
-        held = [body for kind in HOLDABLE for body in await self._all(kind, naming.HELD_LABEL)]
-        held += await self._if_served(kinds.SCALED_OBJECT, naming.HELD_LABEL)
-        copies = await self._copies()
-        bodies = [body for found in ours.values() for body in found]
-        namespaces = {_namespace(body) for body in (*bodies, *held, *copies)} | await self._of_applications()
+        """One round. Answers the namespaces that hold anything of ours.
+
+        A namespace that may not be listed (it was deleted, and the right to it with it) is left out, and told of.
+        Raises ClusterError where no namespace could be listed or an answer did not come; what was found is queued.
+        """
+        failed: dict[str, ClusterError] = {}
+        found: list[_Found] = []
+        for scope in self._scopes:
+            try:
+                found.append(await self._in(scope))
+            except ClusterError as error:
+                failed[scope or ""] = error
+        objects = [entry for one in found for entry in one.objects]
+        namespaces = {name for one in found for name in one.namespaces} | await self._of_applications(failed)
         for namespace in sorted(namespaces):
             self._queue.add(Key(Subject.ORPHANS, namespace))
-        for subject, found in ours.items():
-            for body in found:
-                key = Key(subject, _namespace(body), body["metadata"]["name"])
-                if not self._driver.settled(key, body["metadata"]["resourceVersion"]):
-                    self._queue.add(key)
-        self._gatherer.forget_except({body["metadata"]["uid"] for body in bodies})
+        for subject, body in objects:
+            key = Key(subject, _namespace(body), body["metadata"]["name"])
+            if not self._driver.settled(key, body["metadata"]["resourceVersion"]):
+                self._queue.add(key)
+        self._gatherer.forget_except({body["metadata"]["uid"] for _, body in objects})
+        for place, why in failed.items():
+            if isinstance(why, Unreachable) or not found:
+                raise why
+            logger.warning(
+                "namespace %s could not be listed, others were. Was it deleted? Take it out of the chart's values. "
+                "Was it made anew? Run helm upgrade, which binds the role in it again: %s",
+                place,
+                why,
+            )
         return namespaces
 
-    async def _of_applications(self) -> set[str]:
+    async def _in(self, scope: str | None) -> _Found:
+        """What is in a namespace, or anywhere. Raises ClusterError."""
+        ours = [(subject, body) for subject, kind in KIND_OF.items() for body in await self._cluster.list(kind, scope)]
+        held = [body for kind in HOLDABLE for body in await self._cluster.list(kind, scope, labels=naming.HELD_LABEL)]
+        held += await self._if_served(kinds.SCALED_OBJECT, scope, naming.HELD_LABEL)
+        copies = await self._copies(scope)
+        return _Found(ours, {_namespace(body) for body in (*(body for _, body in ours), *held, *copies)})
+
+    async def _of_applications(self, failed: dict[str, ClusterError]) -> set[str]:
         """The namespaces that are served and whose runs hold an Application elsewhere, or have just let it go."""
         argocd = self._gatherer.argocd
         found: set[str | None] = set()
         for place in argocd.namespaces if argocd.mode is ArgoMode.PAUSE else ():
-            bodies = await list_if_served(self._cluster, kinds.APPLICATION, place, naming.RUN_NAMESPACE_LABEL)
-            found |= {label(body, naming.RUN_NAMESPACE_LABEL) for body in bodies or ()}
+            try:
+                bodies = await self._if_served(kinds.APPLICATION, place, naming.RUN_NAMESPACE_LABEL)
+            except ClusterError as error:
+                failed[place] = error
+            else:
+                found |= {label(body, naming.RUN_NAMESPACE_LABEL) for body in bodies}
         return {name for name in found if name and (name in self._scopes or None in self._scopes)}
 
-    async def _copies(self) -> list[Manifest]:
+    async def _copies(self, scope: str | None) -> list[Manifest]:
         """Every copy, and every claim that is marked for a VolumeGroupSnapshot: what its run left may stand in a
         namespace without any run."""
-        found = await self._all(kinds.CLAIM, naming.COPY_LABEL)
-        found += await self._all(kinds.CLAIM, naming.GROUP_SNAPSHOT_LABEL)
+        found = await self._cluster.list(kinds.CLAIM, scope, labels=naming.COPY_LABEL)
+        found += await self._cluster.list(kinds.CLAIM, scope, labels=naming.GROUP_SNAPSHOT_LABEL)
         for kind in (kinds.VOLUME_SNAPSHOT, kinds.GROUP_SNAPSHOT):
-            found += await self._if_served(kind, naming.COPY_LABEL)
+            found += await self._if_served(kind, scope, naming.COPY_LABEL)
         return found
 
-    async def _if_served(self, kind: Kind, labels: str) -> list[Manifest]:
-        pages = [await list_if_served(self._cluster, kind, scope, labels) for scope in self._scopes]
-        return [body for page in pages for body in page or ()]
-
-    async def _all(self, kind: Kind, labels: str = "") -> list[Manifest]:
-        pages = [await self._cluster.list(kind, scope, labels=labels) for scope in self._scopes]
-        return [body for page in pages for body in page]
+    async def _if_served(self, kind: Kind, scope: str | None, labels: str) -> list[Manifest]:
+        return await list_if_served(self._cluster, kind, scope, labels) or []
 
 
 async def resync_forever(resync: Resync, every: float) -> None:

@@ -49,7 +49,7 @@ def driver() -> Settled:
 
 @pytest.fixture
 def inbox(queue: WorkQueue[Key], driver: Settled) -> Inbox:
-    heartbeat = Heartbeat(MemoryCluster(), "lowtide", "lowtide/lowtide", 150)
+    heartbeat = Heartbeat(MemoryCluster(), ("lowtide",), "lowtide/lowtide", 150)
     return Inbox(queue, driver, heartbeat)  # type: ignore[arg-type]
 
 
@@ -111,7 +111,7 @@ async def test_a_run_that_fails_is_not_woken_by_what_its_own_attempts_write(
 
 async def test_a_heartbeat_that_is_reported_is_heard(queue: WorkQueue[Key], driver: Settled) -> None:
     cluster = MemoryCluster()
-    heartbeat = Heartbeat(cluster, "lowtide", "lowtide/lowtide", 150)
+    heartbeat = Heartbeat(cluster, ("lowtide",), "lowtide/lowtide", 150)
     await heartbeat.beat()
     ((_, lease),) = cluster.objects.items()
     inbox = Inbox(queue, driver, heartbeat)  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ class TestHeartbeat:
 
     async def test_it_is_ready_only_once_a_beat_came_back(self) -> None:
         cluster = MemoryCluster()
-        heartbeat = Heartbeat(cluster, "lowtide", "a/lowtide", 150, lambda: cluster.time.timestamp())
+        heartbeat = Heartbeat(cluster, ("lowtide",), "a/lowtide", 150, lambda: cluster.time.timestamp())
         assert heartbeat.problem() == ""
         assert "not been reached" in heartbeat.unready()
         await heartbeat.beat()
@@ -100,7 +100,7 @@ class TestHeartbeat:
 
     async def test_it_fails_where_beats_are_written_and_do_not_come_back(self) -> None:
         cluster = MemoryCluster()
-        heartbeat = Heartbeat(cluster, "lowtide", "a/lowtide", 150, lambda: cluster.time.timestamp())
+        heartbeat = Heartbeat(cluster, ("lowtide",), "a/lowtide", 150, lambda: cluster.time.timestamp())
         for _ in range(15):
             await heartbeat.beat()
             cluster.advance(10)
@@ -113,7 +113,7 @@ class TestHeartbeat:
 
     async def test_an_api_server_that_is_away_is_not_the_watchs_fault(self) -> None:
         cluster = MemoryCluster()
-        heartbeat = Heartbeat(cluster, "lowtide", "a/lowtide", 150, lambda: cluster.time.timestamp())
+        heartbeat = Heartbeat(cluster, ("lowtide",), "a/lowtide", 150, lambda: cluster.time.timestamp())
         await heartbeat.beat()
         away: ClusterError = Unreachable("no answer")
 
@@ -127,9 +127,28 @@ class TestHeartbeat:
         assert heartbeat.problem() == ""
         assert "no answer" in heartbeat.unready()
 
+    async def test_it_goes_on_in_the_next_namespace_where_the_first_is_gone(self) -> None:
+        cluster = MemoryCluster()
+        gone = {"blog"}
+        cluster.fault = lambda call: Forbidden("refused") if call.namespace in gone else None
+        heartbeat = Heartbeat(cluster, ("blog", "lowtide", "shop"), "a/lowtide", 150, cluster.time.timestamp)
+        await heartbeat.beat()
+        heartbeat.heard(heartbeat.name, self.value(cluster, heartbeat))
+        assert heartbeat.unready() == ""
+        await heartbeat.beat()
+        assert sum(call.namespace == "blog" for call in cluster.calls) == 1, "it is asked no more"
+        gone |= {"lowtide", "shop"}
+        await heartbeat.beat()
+        assert "refused" in heartbeat.unready()
+        gone.clear()
+        await heartbeat.beat()
+        heartbeat.heard(heartbeat.name, self.value(cluster, heartbeat))
+        assert heartbeat.unready() == ""
+
 
 def test_the_lease_has_the_name_that_the_docs_and_the_chart_say() -> None:
     assert NAME == "lowtide"
     assert (
-        Heartbeat(MemoryCluster(), "x", "lowtide-system/lowtide", 1).name == "lowtide-heartbeat-lowtide-system-lowtide"
+        Heartbeat(MemoryCluster(), ("x",), "lowtide-system/lowtide", 1).name
+        == "lowtide-heartbeat-lowtide-system-lowtide"
     )
