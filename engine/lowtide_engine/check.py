@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lowtide_engine._kernel import Check, Index, KernelError, verify_pack
-from lowtide_engine.errors import FileMissing, FileShort, Interrupted, RepositoryDamaged
+from lowtide_engine.errors import FileMissing, FileShort, FileUnreadable, Interrupted, RepositoryDamaged
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.repository import IndexedRepository
 from lowtide_engine.storage import File, FileKind
@@ -115,6 +115,8 @@ def _check_keys(storage: Storage, reporter: Reporter) -> None:
     for name, loaded in _in_parallel(names, lambda name: storage.load(File(FileKind.KEY, name))):
         if isinstance(loaded, bytes) and hashlib.sha256(loaded).hexdigest() != name:
             reporter.problem("KeyDamaged", f"key {name[:8]} doesn't hash to its name: its password opens nothing")
+        elif isinstance(loaded, FileUnreadable):
+            reporter.problem("KeyDamaged", f"key {name[:8]} can't be read: {loaded.message}")
 
 
 def _load_index(
@@ -126,7 +128,7 @@ def _load_index(
     names = sorted(entry.name for entry in repository.storage.list(FileKind.INDEX))
     for name, loaded in _in_parallel(names, lambda name: repository.load_file(FileKind.INDEX, name)):
         _raise_stop(stop)
-        if isinstance(loaded, FileMissing | RepositoryDamaged):
+        if isinstance(loaded, FileMissing | FileUnreadable | RepositoryDamaged):
             reporter.problem("IndexDamaged", f"index {name[:8]}: {loaded.message}")
             report.suggest_repair_index = True
             continue
@@ -212,7 +214,7 @@ def _read_pack(indexed: IndexedRepository, pack: str) -> list[str]:
     for last in (False, True):
         try:
             data = repository.storage.load(File(FileKind.DATA, pack))
-        except FileShort as error:
+        except (FileShort, FileUnreadable) as error:
             return [f"pack {pack} can't be read: {error.message}"]
         found = verify_pack(repository.kernel_key, indexed.index, pack, data)
         if not found or last:
@@ -221,8 +223,8 @@ def _read_pack(indexed: IndexedRepository, pack: str) -> list[str]:
 
 
 def _in_parallel(names: Sequence[str], load: Any) -> Iterator[tuple[str, Any]]:
-    """(name, result) in order, at most READERS loaded ahead. A file that is missing or damaged is its own result; other
-    errors are raised."""
+    """(name, result) in order, at most READERS loaded ahead. A file that is missing, damaged or can't be read is its
+    own result; other errors are raised."""
     waiting = iter(names)
     with ThreadPoolExecutor(READERS, thread_name_prefix="check") as pool:
         try:
@@ -231,7 +233,7 @@ def _in_parallel(names: Sequence[str], load: Any) -> Iterator[tuple[str, Any]]:
                 name, future = ahead.pop(0)
                 try:
                     result = future.result()
-                except (FileMissing, RepositoryDamaged) as error:
+                except (FileMissing, FileUnreadable, RepositoryDamaged) as error:
                     result = error
                 following = next(waiting, None)
                 if following is not None:

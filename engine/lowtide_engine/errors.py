@@ -83,6 +83,15 @@ class FileShort(StorageError):
     default_retryable = True
 
 
+class FileUnreadable(StorageError):
+    """The storage has a file and can't give it, while it gives others: a bad sector, a server that fails for it alone.
+    `retryable` only as a storage raises it; after `Retrying` it is this file's failure, and no outage.
+    """
+
+    reason = "FileUnreadable"
+    default_hint = "run `lowtide check --read-data`: it tells what else can't be read"
+
+
 class StorageRefused(StorageError):
     """The storage knows us not, or does not let us do this: credentials, rights, a bucket of somebody else."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import KernelError, open_blob
-from lowtide_engine.errors import BadInput, FileMissing, RepositoryDamaged
+from lowtide_engine.errors import BadInput, FileMissing, FileUnreadable, RepositoryDamaged
 from lowtide_engine.packing import PACK_SIZE, Entry, IndexWriter, PackWriter, entries_of
 from lowtide_engine.reindexing import delete_files, replace_indexes
 from lowtide_engine.reporting import Reporter
@@ -21,6 +21,10 @@ from lowtide_engine.unpacking import pack_contents, raise_stop
 
 if TYPE_CHECKING:
     from lowtide_engine.repository import IndexedRepository, LockedRepository
+    from lowtide_engine.storage import Storage
+
+PART_BYTES = 64 * 1024
+"""What is lost around a spot that the storage can't read."""
 
 
 @dataclass(slots=True)
@@ -43,7 +47,8 @@ def repair_packs(
     """Save what can be read of `packs` (whole names), take them out of the index, and delete them. A copy of each is
     kept as `copies`/pack-<name>.
 
-    Under an exclusive lock. Raises BadInput where one isn't there, or a copy can't be written.
+    Under an exclusive lock. Raises BadInput where one isn't there, or a copy can't be written, and
+    FileUnreadable where the storage gives nothing of one.
     """
     if locked.lock is None or not locked.lock.exclusive:
         raise BadInput("packs are repaired under an exclusive lock only")
@@ -65,23 +70,41 @@ def repair_packs(
 
 
 def _kept_copy(indexed: IndexedRepository, pack: str, copies: Path) -> bytes:
-    """The pack's bytes, whatever they are, after they were written beside."""
+    """The pack's bytes, whatever they are, after they were written beside; zeros where the storage can't read it."""
+    storage, file = indexed.repository.storage, File(FileKind.DATA, pack)
     try:
-        data = indexed.repository.storage.load(File(FileKind.DATA, pack))
+        try:
+            data = storage.load(file)
+        except FileUnreadable as error:
+            data = _in_parts(storage, file, error)
     except FileMissing:
         raise BadInput(
             f"pack {pack} is not there", hint="`lowtide repair index` takes missing packs out of the index"
         ) from None
     target = copies / f"pack-{pack}"
     try:
-        with open(target, "xb") as file:
-            file.write(data)
+        with open(target, "xb") as stream:
+            stream.write(data)
     except FileExistsError:
         if target.read_bytes() != data:
             raise BadInput(f"{target} is there, and is another file", hint="move it away") from None
     except OSError as error:
         raise BadInput(f"a copy of the pack could not be written to {target}: {error.strerror}") from error
     return data
+
+
+def _in_parts(storage: Storage, file: File, why: FileUnreadable) -> bytes:
+    size, parts, read = storage.stat(file), [], 0
+    for offset in range(0, size, PART_BYTES):
+        length = min(PART_BYTES, size - offset)
+        try:
+            parts.append(storage.load(file, offset, length))
+            read += length
+        except FileUnreadable:
+            parts.append(bytes(length))
+    if not read:
+        raise why
+    return b"".join(parts)
 
 
 def _save(
@@ -99,7 +122,7 @@ def _save(
         places = dict.fromkeys(entries_of(index.pack_entries(pack)))
     try:
         places |= dict.fromkeys(pack_contents(indexed.repository, pack, len(data)))
-    except RepositoryDamaged as error:
+    except (RepositoryDamaged, FileUnreadable) as error:
         reporter.notice(f"{error.message}; what the index says of it counts")
     if not places:
         reporter.notice(f"nothing is known about what is in pack {pack}")

@@ -139,10 +139,10 @@ def prune_at(
         return prune(locked, options, reporter or Watching(), stop, dry_run=dry_run, allow_empty=allow_empty)
 
 
-def check_at(place: Path, *, unused: bool = False, password: str = PASSWORD) -> tuple[CheckReport, list[str]]:
+def check_at(place: Path | Storage, *, unused: bool = False, password: str = PASSWORD) -> tuple[CheckReport, list[str]]:
     """Lowtide's own check, of every byte."""
     watching = Watching()
-    with exclusive(storage_at(place), password) as locked:
+    with exclusive(storage_at(place) if isinstance(place, Path) else place, password) as locked:
         report = check(locked, watching, FOREVER, read_data=Subset(), check_unused=unused)
     return report, watching.problems
 

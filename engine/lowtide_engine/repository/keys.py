@@ -20,6 +20,7 @@ from lowtide_engine.errors import (
     BadInput,
     EngineError,
     FileMissing,
+    FileUnreadable,
     KeyMissing,
     RepositoryDamaged,
     RepositoryMissing,
@@ -154,7 +155,7 @@ def find_key(
             continue
         except FileMissing:
             continue
-        except RepositoryDamaged as error:
+        except (RepositoryDamaged, FileUnreadable) as error:
             damaged = error
     if damaged is not None:
         raise WrongPassword(
@@ -218,7 +219,7 @@ def list_keys(storage: Storage, current: str) -> list[KeyInfo]:
             key = load_key(storage, name)
         except FileMissing:
             continue
-        except RepositoryDamaged as error:
+        except (RepositoryDamaged, FileUnreadable) as error:
             infos.append(KeyInfo(name, name == current, "", "", f"damaged: {error.message}"))
             continue
         infos.append(KeyInfo(name, name == current, key.username, key.hostname, key.created))

@@ -25,6 +25,7 @@ from lowtide_engine.errors import (
     EngineError,
     FileMissing,
     FileShort,
+    FileUnreadable,
     LockLost,
     RepositoryDamaged,
     RepositoryError,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from lowtide_engine._kernel import BlobKind, Index
     from lowtide_engine._kernel import Key as KernelKey
 
-_OnDamaged = Callable[[str, RepositoryDamaged], None]
+_OnDamaged = Callable[[str, RepositoryDamaged | FileUnreadable], None]
 
 
 class Repository:
@@ -250,8 +251,8 @@ class LockedRepository:
         self._need_lock().ensure(confirmed=confirmed)
 
     def snapshots(self, *, on_damaged: _OnDamaged | None = None) -> list[Snapshot]:
-        """All snapshots, oldest first. One that can't be read raises RepositoryDamaged, or is told to `on_damaged`
-        (name, error).
+        """All snapshots, oldest first. One that can't be read raises RepositoryDamaged or FileUnreadable, or is told
+        to `on_damaged` (name, error).
 
         Called before `load_index`: a snapshot that is listed has its index files listed later.
         """
@@ -265,7 +266,7 @@ class LockedRepository:
                     found.append(future.result())
                 except FileMissing:
                     continue
-                except RepositoryDamaged as error:
+                except (RepositoryDamaged, FileUnreadable) as error:
                     if on_damaged is None:
                         raise
                     on_damaged(name, error)
@@ -370,8 +371,8 @@ class IndexedRepository(LockedRepository):
         """A range of a pack, as the kernel's Fetch asks for it; exactly `length` bytes.
 
         Pieces of tree packs come through the cache. `fresh` is for a second try after a piece that didn't hash right:
-        the cache is passed over. Raises RepositoryDamaged where the pack is missing or too short, StorageError where
-        the storage fails.
+        the cache is passed over. Raises RepositoryDamaged where the pack is missing or too short, FileUnreadable
+        where the storage can't give it, another StorageError where the storage fails.
         """
         cache = self._repository.cache if kind == "tree" else None
         size = self._index.pack_size(pack) if cache is not None else 0
@@ -385,10 +386,12 @@ class IndexedRepository(LockedRepository):
             raise RepositoryDamaged(f"pack {pack[:8]} is shorter than the index says: {error.message}") from None
 
     def load_blob(self, kind: BlobKind, blob: str) -> bytes:
-        """One blob's content, checked against its id; every copy that the index knows is tried, each twice."""
+        """One blob's content, checked against its id; every copy that the index knows is tried, each twice. Raises
+        RepositoryDamaged, or FileUnreadable where that is why the last copy could not be had.
+        """
         from lowtide_engine._kernel import KernelError, open_blob
 
-        failure: Exception | None = None
+        failure: KernelError | EngineError | None = None
         for place in self._index.locate(kind, blob):
             for fresh in (False, True):
                 try:
@@ -396,8 +399,14 @@ class IndexedRepository(LockedRepository):
                     return open_blob(self._repository.kernel_key, sealed, blob, place.uncompressed_length)
                 except (KernelError, RepositoryDamaged) as error:
                     failure = error
+                except FileUnreadable as error:
+                    failure = error
+                    break
         if failure is None:
             raise RepositoryDamaged(f"{kind} blob {blob[:8]} is not in the index")
+        if isinstance(failure, FileUnreadable):
+            # No damage: a repair must not take what a server does not give today for lost.
+            raise failure
         raise RepositoryDamaged(f"{kind} blob {blob[:8]} can't be read: {failure}") from failure
 
     def save_pack(self, pack: str, data: Buffer, kind: BlobKind) -> None:

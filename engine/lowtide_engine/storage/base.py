@@ -78,8 +78,9 @@ class Listed(NamedTuple):
 class Storage(Protocol):
     """A place for files. Every method may be called from several threads at once, up to `connections` usefully.
 
-    Errors are `StorageError`s: `FileMissing`, `FileShort`, `StorageRefused`, `StorageFull`, or a plain one; `retryable`
-    says whether a repetition may help. A storage itself doesn't retry: `Retrying` does, around any of them.
+    Errors are `StorageError`s: `FileMissing`, `FileShort`, `FileUnreadable`, `StorageRefused`, `StorageFull`, or a
+    plain one; `retryable` says whether a repetition may help. A storage itself doesn't retry: `Retrying` does, around
+    any of them.
     """
 
     @property
@@ -104,7 +105,8 @@ class Storage(Protocol):
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes from `offset` (never negative), exactly `length` of them, or all to the end where it is None.
 
-        Raises `FileMissing`; `FileShort` where the file ends before `offset + length`, rather than giving fewer bytes.
+        Raises `FileMissing`; `FileShort` where the file ends before `offset + length`, rather than giving fewer bytes;
+        `FileUnreadable` where it is known that it is this file's failure.
         """
 
     def stat(self, file: File) -> int:

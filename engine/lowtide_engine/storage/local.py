@@ -17,7 +17,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lowtide_engine.errors import BadInput, FileMissing, FileShort, StorageError, StorageFull, StorageRefused
+from lowtide_engine.errors import (
+    BadInput,
+    FileMissing,
+    FileShort,
+    FileUnreadable,
+    StorageError,
+    StorageFull,
+    StorageRefused,
+)
 from lowtide_engine.storage.base import File, FileKind, Listed, check_range, is_id
 from lowtide_engine.storage.pacing import UNLIMITED, Pace, read_paced
 
@@ -94,7 +102,10 @@ class LocalStorage:
 
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
         check_range(offset, length)
-        with self._translated(f"read {file}", file), open(self._root / file.path, "rb", buffering=0) as stream:
+        with (
+            self._translated(f"read {file}", file, reading=True),
+            open(self._root / file.path, "rb", buffering=0) as stream,
+        ):
             size = os.fstat(stream.fileno()).st_size
             wanted = max(0, size - offset) if length is None else length
             if offset + wanted > size:
@@ -187,10 +198,14 @@ class LocalStorage:
         _chmod(descriptor, 0o440 if self._open_to_group() else 0o400)
 
     @contextlib.contextmanager
-    def _translated(self, doing: str, file: File | None = None) -> Iterator[None]:
+    def _translated(self, doing: str, file: File | None = None, *, reading: bool = False) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            if reading and error.errno == errno.EIO:
+                raise FileUnreadable(
+                    f"could not {doing} in {self.location}: {os.strerror(errno.EIO)}", retryable=True
+                ) from error
             raise _storage_error(error, doing, self.location, file) from error
 
 

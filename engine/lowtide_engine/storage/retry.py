@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
-from lowtide_engine.errors import FileMissing, FileShort, StorageError
-from lowtide_engine.storage.base import File, FileKind, Listed, Storage
+from lowtide_engine.errors import FileMissing, FileShort, FileUnreadable, StorageError
+from lowtide_engine.storage.base import CONFIG, File, FileKind, Listed, Storage
 from lowtide_engine.storage.clock import Clock
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ LONGEST_PAUSE = 30.0
 GIVE_UP_AFTER = 900.0
 """Seconds from the first failure of one call, as restic has it."""
 SHORT_READS = 3
-"""A file that is always too short is damaged, not unlucky: it is asked for this many times."""
+"""A file that is always too short, or that a disk can't read, is damaged, not unlucky: it is asked for this many
+times."""
+GIVE_UP_ON_ANOTHER = 60.0
+"""Seconds for a file where another one was found to be unreadable before, and the storage answers."""
 
 
 class Retrying:
@@ -35,6 +38,9 @@ class Retrying:
 
     A save or delete whose reply was lost is settled by looking: the name is the hash of the content, so a file of the
     right size under the name is the file. (The config has no such name; it is read back.)
+
+    A load that fails to the end while the config can be read is the failure of one file: it raises FileUnreadable, not
+    retryable, and pieces of that file are not waited for again. Without the config it is an outage, raised as it is.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Retrying:
         self._clock = clock
         self._give_up_after = give_up_after
         self._jitter = jitter
+        self._unreadable: set[File] = set()
         self._slots = threading.BoundedSemaphore(inner.connections)
 
     @property
@@ -79,7 +86,31 @@ class Retrying:
         self._repeat(f"save {file}", attempt, file.kind, on_top=file.kind is not FileKind.DATA)
 
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
-        return self._repeat(f"load {file}", lambda: self._inner.load(file, offset, length), file.kind)
+        def ask(patience: float) -> bytes:
+            return self._repeat(
+                f"load {file}", lambda: self._inner.load(file, offset, length), file.kind, give_up_after=patience
+            )
+
+        began = self._clock.monotonic()
+        while file not in self._unreadable:
+            try:
+                return ask(min(self._give_up_after, GIVE_UP_ON_ANOTHER) if self._unreadable else self._give_up_after)
+            except StorageError as error:
+                if file == CONFIG or not error.retryable or isinstance(error, FileShort):
+                    raise
+                if self._answers():
+                    break
+                if self._clock.monotonic() - began + 1.5 * LONGEST_PAUSE > self._give_up_after:
+                    raise
+            self._clock.sleep(LONGEST_PAUSE)
+        try:
+            # Once more: what was an outage may just have ended.
+            return ask(0.0)
+        except StorageError as error:
+            if not error.retryable or isinstance(error, FileShort):
+                raise
+            self._unreadable.add(file)
+            raise FileUnreadable(error.message, retryable=False) from error
 
     def stat(self, file: File) -> int:
         return self._repeat(f"stat {file}", lambda: self._inner.stat(file), file.kind)
@@ -106,6 +137,14 @@ class Retrying:
     def close(self) -> None:
         self._inner.close()
 
+    def _answers(self) -> bool:
+        """Whether the storage gives anything: also a refusal is an answer."""
+        try:
+            self._inner.load(CONFIG)
+        except StorageError as error:
+            return not error.retryable
+        return True
+
     def _is_stored(self, file: File, data: Buffer) -> bool:
         try:
             if file.kind is FileKind.CONFIG:
@@ -114,7 +153,16 @@ class Retrying:
         except StorageError:
             return False
 
-    def _repeat(self, doing: str, call: Callable[[], _T], kind: FileKind | None = None, *, on_top: bool = False) -> _T:
+    def _repeat(
+        self,
+        doing: str,
+        call: Callable[[], _T],
+        kind: FileKind | None = None,
+        *,
+        on_top: bool = False,
+        give_up_after: float | None = None,
+    ) -> _T:
+        patience = self._give_up_after if give_up_after is None else give_up_after
         on_top = on_top or kind is FileKind.LOCK
         slot: AbstractContextManager[object] = nullcontext() if on_top else self._slots
         pause = FIRST_PAUSE
@@ -127,9 +175,9 @@ class Retrying:
             except StorageError as error:
                 now = self._clock.monotonic()
                 first_failure = now if first_failure is None else first_failure
-                short += isinstance(error, FileShort)
+                short += isinstance(error, FileShort | FileUnreadable)
                 wait = pause * (0.5 + self._jitter())
-                if not error.retryable or short >= SHORT_READS or now + wait - first_failure > self._give_up_after:
+                if not error.retryable or short >= SHORT_READS or now + wait - first_failure > patience:
                     raise
                 _log.warning("%s at %s failed, trying again in %.1f s: %s", doing, self.location, wait, error.message)
             self._clock.sleep(wait)

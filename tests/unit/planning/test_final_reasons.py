@@ -21,6 +21,7 @@ MAY_PASS = {
     "FaultyMachine": "the next attempt may be on another node",
     "FileMissing": "an index or a pack that a prune moved is there under another name for the next run",
     "FileShort": "a storage whose listing is behind",
+    "FileUnreadable": "a server that fails for one file may be mended",
     "Interrupted": "the mover was told to stop: its node was drained",
     "LockLost": "somebody else held the repository",
     "StorageFailed": "each instance says it; the plain ones are worth another attempt",

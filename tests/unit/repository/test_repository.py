@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from lowtide_engine.errors import (
     AppendOnly,
     BadInput,
+    FileUnreadable,
     LockLost,
     RepositoryDamaged,
     RepositoryExists,
@@ -174,6 +176,46 @@ def test_a_damaged_copy_of_a_blob_is_replaced_by_another(repository: Repository,
             storage.delete(File(FileKind.DATA, pack))
         with pytest.raises(RepositoryDamaged, match="not in memory"):
             indexed.load_piece(packs[0], 0, 10, "data")
+
+
+class Unreadable(MemoryStorage):
+    """Can't read the files in `broken`, and gives all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: set[File] = set()
+
+    def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
+        if file in self.broken:
+            raise FileUnreadable(f"could not read {file}: Input/output error", retryable=True)
+        return super().load(file, offset, length)
+
+
+def test_a_copy_that_the_storage_cannot_read_is_replaced_by_another(clock: FakeClock) -> None:
+    storage = Unreadable()
+    repository = init_repository(Retrying(storage, clock), PASSWORD, clock=clock, kdf=CHEAP)
+    with repository.locked() as locked:
+        packs = store_tree(locked.load_index(), copies=2)
+        indexed = locked.load_index()
+        storage.broken = {File(FileKind.DATA, packs[0])}
+        assert indexed.load_blob("tree", TREE_ID) == TREE
+        storage.broken = {File(FileKind.DATA, pack) for pack in packs}
+        with pytest.raises(FileUnreadable, match="Input/output error"):
+            indexed.load_blob("tree", TREE_ID)
+
+
+def test_a_snapshot_and_a_key_that_cannot_be_read_cost_nothing_else(clock: FakeClock) -> None:
+    storage = Unreadable()
+    repository = init_repository(Retrying(storage, clock), PASSWORD, clock=clock, kdf=CHEAP)
+    other = repository.add_key(Password("other"), kdf=CHEAP)
+    with repository.locked() as locked:
+        good, bad = locked.save_snapshot(SNAPSHOT), locked.save_snapshot(replace(SNAPSHOT, hostname="other"))
+        storage.broken = {File(FileKind.SNAPSHOT, bad.id)}
+        told: list[str] = []
+        assert locked.snapshots(on_damaged=lambda name, error: told.append(name)) == [good]
+        assert told == [bad.id]
+    storage.broken = {File(FileKind.KEY, repository.key_name)}
+    assert open_repository(Retrying(storage, clock), Password("other"), clock=clock).key_name == other
 
 
 def test_one_damaged_index_stops_everything(repository: Repository, storage: Storage) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lowtide_engine.errors import FileMissing, StorageError, StorageFull, StorageRefused
-from lowtide_engine.storage import CONFIG, File, FileKind, Listed
+from lowtide_engine.errors import FileMissing, FileUnreadable, StorageError, StorageFull, StorageRefused
+from lowtide_engine.storage import CONFIG, File, FileKind, Listed, local
 from lowtide_engine.storage.local import LocalStorage
 
 DATA = b"a pack"
@@ -205,6 +205,17 @@ def test_the_systems_errors_say_whether_to_repeat(
         storage.save(PACK, DATA)
     assert caught.value.retryable is retryable
     assert not caught.value.ambiguous, "what is visible here need not be durable: a retry must write again"
+
+
+def test_a_bad_sector_is_the_failure_of_one_file(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(errno.EIO, "bad sector")
+
+    storage.save(PACK, DATA)
+    monkeypatch.setattr(local, "read_paced", fail)
+    with pytest.raises(FileUnreadable, match=r"could not read data/.*Input/output error") as caught:
+        storage.load(PACK)
+    assert caught.value.retryable
 
 
 def as_user(uid: int, gid: int, call: Callable[[], object]) -> None:

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lowtide_engine.errors import FileMissing, FileShort, Interrupted, StorageError
+from lowtide_engine.errors import FileMissing, FileShort, FileUnreadable, Interrupted, StorageError
 from lowtide_engine.storage import CONFIG, File, FileKind
 from lowtide_engine.storage.memory import MemoryStorage
-from lowtide_engine.storage.retry import GIVE_UP_AFTER, LONGEST_PAUSE, Retrying
+from lowtide_engine.storage.retry import GIVE_UP_AFTER, GIVE_UP_ON_ANOTHER, LONGEST_PAUSE, Retrying
 from tests.fakes import FakeClock, FaultyStorage
 
 DATA = b"a pack"
@@ -144,6 +144,78 @@ def test_a_file_that_is_always_short_is_damaged_and_not_unlucky() -> None:
     with pytest.raises(FileShort):
         Retrying(short, clock).load(PACK, 0, 10)
     assert short.asked == 3
+
+
+class Failing(MemoryStorage):
+    """Answers 500 (or what `error` is) for the files in `broken`, for everything where that is None."""
+
+    def __init__(self, broken: set[File] | None, error: StorageError | None = None) -> None:
+        super().__init__()
+        self.broken, self.asked = broken, 0
+        self.error = error or StorageError("status 500", retryable=True)
+        self.save(CONFIG, b"config")
+
+    def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
+        if self.broken is None or file in self.broken:
+            self.asked += 1
+            raise self.error
+        return super().load(file, offset, length)
+
+
+OTHER = File(FileKind.DATA, hashlib.sha256(b"other").hexdigest())
+
+
+def test_one_file_that_always_fails_is_no_outage_and_is_waited_for_once() -> None:
+    failing, clock = Failing({PACK, OTHER}), FakeClock()
+    storage = Retrying(failing, clock, jitter=lambda: 0.5)
+    with pytest.raises(FileUnreadable, match="500") as caught:
+        storage.load(PACK, 0, 10)
+    assert not caught.value.retryable
+    assert GIVE_UP_AFTER - LONGEST_PAUSE <= sum(clock.slept) <= GIVE_UP_AFTER
+    clock.slept.clear()
+    with pytest.raises(FileUnreadable):
+        storage.load(PACK, 10, 10)
+    assert clock.slept == []
+    with pytest.raises(FileUnreadable):
+        storage.load(OTHER)
+    assert sum(clock.slept) <= GIVE_UP_ON_ANOTHER
+
+
+def test_what_a_disk_cannot_read_is_asked_for_a_few_times() -> None:
+    clock = FakeClock()
+    failing = Failing({PACK}, FileUnreadable("Input/output error", retryable=True))
+    with pytest.raises(FileUnreadable, match="Input/output error") as caught:
+        Retrying(failing, clock, jitter=lambda: 0.5).load(PACK)
+    assert (failing.asked, caught.value.retryable) == (4, False)
+    assert sum(clock.slept) < 5
+
+
+@pytest.mark.parametrize("error", [StorageError("down", retryable=True), FileUnreadable("down", retryable=True)])
+@pytest.mark.parametrize("one_before", [False, True])
+def test_where_not_even_the_config_can_be_read_it_is_an_outage(error: StorageError, one_before: bool) -> None:
+    failing, clock = Failing({OTHER}, error), FakeClock()
+    storage = Retrying(failing, clock, jitter=lambda: 0.5)
+    if one_before:
+        with pytest.raises(FileUnreadable):
+            storage.load(OTHER)
+    failing.broken = None
+    clock.slept.clear()
+    with pytest.raises(StorageError, match="down") as caught:
+        storage.load(PACK)
+    assert caught.value.retryable
+    assert GIVE_UP_AFTER - 2 * LONGEST_PAUSE <= sum(clock.slept) <= GIVE_UP_AFTER + LONGEST_PAUSE
+
+
+def test_an_outage_that_ends_late_costs_no_file() -> None:
+    failing, clock = Failing(None), FakeClock()
+    failing.save(PACK, DATA)
+
+    def recover(_: float) -> None:
+        if sum(clock.slept) > GIVE_UP_AFTER - 2 * LONGEST_PAUSE:
+            failing.broken = set()
+
+    clock.on_sleep = recover
+    assert Retrying(failing, clock, jitter=lambda: 0.5).load(PACK) == DATA
 
 
 def test_a_listing_that_breaks_off_is_asked_for_again_as_a_whole(world: World) -> None:

@@ -1,0 +1,92 @@
+"""One pack that the storage can't give, while it gives all others: it costs what it holds, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lowtide_engine.errors import FileUnreadable, StorageError
+from lowtide_engine.repair_packs import repair_packs
+from lowtide_engine.repository import lock
+from lowtide_engine.restore import RestoreRequest, restore
+from lowtide_engine.storage import File, FileKind
+from lowtide_engine.storage.local import LocalStorage
+from lowtide_engine.storage.retry import Retrying
+from tests.conformance.actors import Lowtide
+from tests.conformance.pruning import FOREVER, Watching, check_at, exclusive, storage_at
+from tests.conformance.quick import make_repository
+from tests.fakes import FakeClock
+
+NAMES = ("one", "two")
+
+
+class BadSector(LocalStorage):
+    """A folder where what touches the byte `at` of the pack `broken` fails."""
+
+    def __init__(self, root: Path, broken: str, at: int, error: StorageError) -> None:
+        super().__init__(root)
+        self.broken, self.at, self.error = broken, at, error
+
+    def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
+        data = super().load(file, offset, length)
+        if file.name == self.broken and offset <= self.at < offset + len(data):
+            raise self.error
+        return data
+
+
+class Restoring(Watching):
+    def item_done(self, path: bytes, action: str, size: int) -> None: ...
+
+
+@pytest.fixture(
+    params=[StorageError("status 500", retryable=True), FileUnreadable("Input/output error", retryable=True)],
+    ids=["a server", "a disk"],
+)
+def broken(
+    request: pytest.FixtureRequest, lowtide: Lowtide, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> BadSector:
+    """Two backups, the second of whose packs of data fails at byte 100."""
+    monkeypatch.setattr(lock, "SECOND_LOOK_AFTER", 0.0)
+    make_repository(place)
+    packs: list[set[str]] = []
+    for name in NAMES:
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "source" / name).write_bytes(os.urandom(300_000))
+        lowtide.backup(tmp_path / "source")
+        packs.append({listed.name for listed in storage_at(Path(place)).list(FileKind.DATA) if listed.size > 100_000})
+    (pack,) = packs[1] - packs[0]
+    return BadSector(Path(place), pack, 100, request.param)
+
+
+def retrying(broken: BadSector) -> Retrying:
+    return Retrying(broken, FakeClock())
+
+
+def test_a_restore_lacks_the_file_and_has_all_others(broken: BadSector, tmp_path: Path) -> None:
+    watching = Restoring()
+    request = RestoreRequest(f"latest:{tmp_path}/source", os.fsencode(tmp_path / "target"))
+    with exclusive(retrying(broken)) as locked:
+        report = restore(locked, request, watching, FOREVER)
+    assert report.errors == 1
+    assert broken.error.message in watching.problems[0]
+    assert (tmp_path / "target" / "one").read_bytes() == (tmp_path / "source" / "one").read_bytes()
+
+
+def test_a_check_names_the_pack_and_reads_all_others(broken: BadSector) -> None:
+    report, problems = check_at(retrying(broken))
+    assert report.broken_packs == [broken.broken]
+    assert [broken.error.message in problem for problem in problems] == [True]
+
+
+def test_the_rest_of_the_pack_is_saved(broken: BadSector, tmp_path: Path) -> None:
+    watching = Watching()
+    with exclusive(retrying(broken)) as locked:
+        held = locked.load_index().index.pack_entries(broken.broken)
+        repair = repair_packs(locked, [broken.broken], tmp_path, watching, FOREVER)
+    (lost,) = [(entry.kind, entry.blob) for entry in held if entry.offset <= 100 < entry.offset + entry.length]
+    assert (repair.lost, repair.saved) == ([lost], len(held) - 1)
+    kept = (tmp_path / f"pack-{broken.broken}").read_bytes()
+    assert len(kept) > 200_000
+    assert kept[: 64 * 1024] == bytes(64 * 1024)
