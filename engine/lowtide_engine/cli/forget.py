@@ -97,8 +97,8 @@ def _periods(name: str) -> str:
               help="Only snapshots with this path; several: with all of them.")  # fmt: skip
 @owner_options
 @click.option("-g", "--group-by", type=Value("keys", _parse_group_by), default="host,paths", metavar="KEYS",
-              show_default=True, help="The rules apply to each group of equal host, paths, tags; '' for one group. Runs of several policies "
-              "are never one group.",
+              show_default=True, help="The rules apply to each group of equal host, paths, tags; '' for one group. "
+              "Runs of several policies are never one group.",
               )  # fmt: skip
 @click.option("--allow-partial", is_flag=True, help="Count partial snapshots as if they were whole.")
 @click.option("--unsafe-allow-remove-all", is_flag=True, help="Without rules, remove all that the filters select.")
