@@ -143,6 +143,33 @@ def test_a_verdict_is_a_snapshot_that_restic_shows_and_restores(
     restic.run("check", "--read-data")
 
 
+def test_without_lowtide_a_good_run_is_found_by_its_verdict(
+    lowtide: Lowtide, restic: Restic, volumes: Path, tmp_path: Path
+) -> None:
+    """README.md, "Without Lowtide", and what docs/how-to/disaster-recovery.md asks a Restore for."""
+    lowtide.run("init")
+    members = [member(lowtide, volumes, claim, "r1") for claim in ("data", "media")]
+    verdict(lowtide, "r1", *members)
+    failed = member(lowtide, volumes, "data", "r2", "--force")
+
+    (shown,) = json.loads(restic.run("snapshots", "--tag", "lowtide:verdict", "--json").out)
+    assert {tag.removeprefix("lowtide:member=") for tag in shown["tags"] if "member" in tag} == set(members)
+    of_run = json.loads(restic.run("snapshots", "--tag", "lowtide:run=r1", "--json").out)
+    (found,) = [snapshot["id"] for snapshot in of_run if "lowtide:claim=data" in snapshot["tags"]]
+    assert found == members[0] != failed
+    restic.run("restore", f"{found[:8]}:{volumes / 'data'}", "--target", tmp_path / "back")
+    told = differences(describe(volumes / "data"), describe(tmp_path / "back"))
+    assert [line for line in told if not line.startswith("b'.'")] == [], "restic leaves the target itself as it is"
+
+    listed = lowtide.run("snapshots", "--namespace", "shop", "--tag", "lowtide:verdict", "--json").out
+    assert [snapshot["id"] for snapshot in json.loads(listed)] == [shown["id"]]
+    lowtide.run("preflight", "--tag", "lowtide:run=r1,lowtide:claim=data")
+    assert lowtide.result is not None
+    assert list(lowtide.result.snapshot_ids) == members[:1]
+    lowtide.run("preflight", "--tag", "lowtide:run=r2,lowtide:claim=data", code=1)
+    assert reason(lowtide) == "SnapshotMissing"
+
+
 def test_a_verdict_is_given_once(lowtide: Lowtide, volumes: Path) -> None:
     lowtide.run("init")
     id_ = member(lowtide, volumes, "data", "r1")
