@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from lowtide_operator.api import SnapshotStatus
+from lowtide_operator.api import RestoreStatus, SnapshotStatus
 from lowtide_operator.api.conditions import is_true
 from lowtide_operator.api.quiesce import QuiesceLedger, QuiesceStrategy
 from lowtide_operator.planning.hooks import hooks_left
@@ -22,7 +22,7 @@ from lowtide_operator.planning.users import find_users
 
 @dataclass(frozen=True, slots=True)
 class OtherRun:
-    """An unfinished run beside ours. `busy`: it has an intent, or (strategy None) reads already."""
+    """An unfinished run beside ours. `busy`: it has an intent, or (strategy None) reads or writes already."""
 
     called: str
     uid: Uid
@@ -52,8 +52,9 @@ def is_older(other: OtherRun, meta: Meta) -> bool:
 
 
 def _unfinished(world: World) -> Iterator[OtherRun]:
-    """The runs that stop or read something, or will, and those whose hooks have yet to undo something. One that is not
-    resolved may wait for ours, and stops nothing without seeing our intent: it is in nobody's way."""
+    """The runs that stop, read or write something, or will, and those whose hooks have yet to undo something. A Restore
+    past its first write goes on when it fails or is deleted. One that is not resolved may wait for ours, and stops
+    nothing without seeing our intent: it is in nobody's way."""
     runs: tuple[SnapshotObject | RestoreObject, ...] = (*world.snapshots, *world.restores)
     for run in runs:
         status, ledger = run.status, run.status.quiesce
@@ -64,14 +65,15 @@ def _unfinished(world: World) -> Iterator[OtherRun]:
             or (deleting and FINALIZER not in run.meta.finalizers)
         ):
             continue
+        writes = isinstance(status, RestoreStatus) and status.first_write_time is not None
         if ledger is not None:
             over = ledger.released_time is not None
         else:
-            over = deleting or status.failure is not None or is_true(status.conditions, "Captured")
+            over = not writes and (deleting or status.failure is not None or is_true(status.conditions, "Captured"))
         if over and not (isinstance(status, SnapshotStatus) and hooks_left(status)):
             continue
         kind = "Snapshot" if isinstance(run, SnapshotObject) else "Restore"
-        busy = over or ledger is not None or is_true(status.conditions, "Quiesced")
+        busy = over or writes or ledger is not None or is_true(status.conditions, "Quiesced")
         yield OtherRun(f"{kind} {run.meta.name}", run.meta.uid, run.meta.created, _claims(run), ledger, busy)
 
 

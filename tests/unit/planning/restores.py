@@ -90,4 +90,12 @@ def back(job: MoverJob) -> bool:
     return job.purpose is Purpose.RESTORE and job.snapshot_ids[0] in _safety_ids
 
 
+def nobody_uses_them(world: Cluster) -> None:
+    """A person took the application away: there is nothing to stop."""
+    world.workloads.clear()
+    world.wanted.clear()
+    for pod in list(world.pods.values()):
+        world._remove_pod(pod)
+
+
 _safety_ids: set[str] = set()
