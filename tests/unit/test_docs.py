@@ -80,6 +80,14 @@ def test_the_commands_and_options_of_lowtide_are_there(page: Path) -> None:
                 check(shlex.split(line.split(" | ")[0], comments=True)[1:])
 
 
+@pytest.mark.parametrize("path", sorted(CHECKOUT.glob("docs/how-to/*.yaml")), ids=name_of)
+def test_the_arguments_of_jobs_are_there(path: Path) -> None:
+    job = yaml.safe_load(path.read_text())["spec"]
+    for container in job.get("jobTemplate", {"spec": job})["spec"]["template"]["spec"]["containers"]:
+        if container["command"] == ["lowtide"]:
+            check(container["args"])
+
+
 def check(words: list[str]) -> None:
     """Fail where `words` are no arguments of lowtide."""
     command: click.Command = root_command()

@@ -55,7 +55,8 @@ class SnapshotSpec(Model):
     """Retain: deleting this object leaves the backup in the repository. Delete: it takes the backup out of the
     repository first."""
     pinned: bool = False
-    """Whether retention leaves this Snapshot alone."""
+    """Whether the backup stays in the repository when this object is deleted, whatever deletionPolicy says. `lowtide
+    forget` does not look at it: give that `--keep-tag lowtide:run=UID`, with the uid of this object."""
     tags: Annotated[tuple[Tag, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})] = ()
     """Tags for the snapshots in the repository."""
 
