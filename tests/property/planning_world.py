@@ -473,7 +473,7 @@ class Cluster(Others):
                 same = mounted(mover.job) == mounted(job) and (
                     mover.job.owner == job.owner or mover.job.writes or job.writes
                 )
-                if same and (uid in self.pods or mover.job_uid in self.jobs):
+                if same and (self._counts(uid, writes=mover.job.writes) or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for volume {job.claim}: {mover.job.name} and {job.name}")
         if isinstance(job, act.HookJob):
             ran = [mover.job.name for mover in self.movers.values() if isinstance(mover.job, act.HookJob)]
@@ -481,11 +481,17 @@ class Cluster(Others):
         elif job.stream is not None:
             for uid, mover in self.movers.items():
                 same = streamed(mover.job) == job.stream and mover.job.owner == job.owner
-                if same and (uid in self.pods or mover.job_uid in self.jobs):
+                if same and (self._counts(uid, writes=False) or mover.job_uid in self.jobs):
                     raise AssertionError(f"two Jobs for stream {job.stream.name}: {mover.job.name} and {job.name}")
         seen = MoverJobSeen(self.meta(job.name, labels=dict(job.labels)), started=self.now)
         self.jobs[seen.meta.uid] = seen
         self.movers[seen.meta.uid] = Mover(job, seen.meta.uid)
+
+    def _counts(self, mover: Uid, *, writes: bool) -> bool:
+        """Whether a mover's pod is there: one that only reads is taken for lost two minutes after its grace."""
+        pod = self.pods.get(mover)
+        lost = pod is not None and pod.meta.deleted is not None and self.now >= pod.meta.deleted + timedelta(minutes=2)
+        return pod is not None and (writes or not lost)
 
     def _create_release(self, job: act.ReleaseJob) -> None:
         if any(seen.meta.name == job.name for seen in self.release_jobs.values()):

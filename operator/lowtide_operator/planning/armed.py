@@ -13,10 +13,10 @@ from typing import Any
 from lowtide_operator.api.quiesce import QuiesceLedger
 from lowtide_operator.planning.actions import Action, Announce, DeleteJob, DeletePod, Plan, Ref, TakeOver
 from lowtide_operator.planning.hold import Hold, Holdable, read_hold
+from lowtide_operator.planning.mover_pods import is_lost
 from lowtide_operator.planning.naming import API_VERSION, PURPOSE_LABEL, RUN_LABEL, TAKEN_OVER_ANNOTATION
 from lowtide_operator.planning.observed import Meta, ObservedArmed, RestoreObject, SnapshotObject, Workload
-from lowtide_operator.planning.observed_pods import Pod
-from lowtide_operator.planning.release import LOST_MOVER, VOLUME_PURPOSES, release, release_patch
+from lowtide_operator.planning.release import VOLUME_PURPOSES, release, release_patch
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.stamp import StampState, read_stamp
 
@@ -132,16 +132,12 @@ def _end_movers(observed: ObservedArmed, now: datetime) -> list[Action] | None:
     pods = [
         pod
         for pod in observed.world.pods
-        if pod.meta.labels.get(RUN_LABEL) == observed.run and pod.claims and not _is_lost(pod, now)
+        if pod.meta.labels.get(RUN_LABEL) == observed.run and pod.claims and not is_lost(pod, now)
     ]
     if not jobs and not pods:
         return None
     ends: list[Action] = [DeleteJob(_named("batch/v1", "Job", j.meta)) for j in jobs if j.meta.deleted is None]
     return ends + [DeletePod(_named("v1", "Pod", pod.meta)) for pod in pods if pod.meta.deleted is None]
-
-
-def _is_lost(pod: Pod, now: datetime) -> bool:
-    return pod.meta.deleted is not None and now >= pod.meta.deleted + LOST_MOVER
 
 
 def _ref(owner: SnapshotObject | RestoreObject) -> Ref:

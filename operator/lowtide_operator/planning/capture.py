@@ -13,7 +13,7 @@ from lowtide_operator.api.snapshot import Resolved, ResolvedVolume, VolumeMode, 
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.copies import copy_placement, makes_copies, readable, why_unbound
 from lowtide_operator.planning.copyrecords import source_of
-from lowtide_operator.planning.jobs import drive, is_gone, latest
+from lowtide_operator.planning.jobs import drive, latest, may_go_on
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -87,7 +87,7 @@ def store(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved, unti
             _conclude(run, resolved, volume.claim, record)
         if run.failing:
             return False
-        if record is None or (serial and not is_gone(run, record)):
+        if record is None or (serial and not may_go_on(run, record)):
             done = False
             if serial:
                 break

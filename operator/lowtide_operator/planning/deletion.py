@@ -14,9 +14,10 @@ from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
 from lowtide_operator.planning.copies import discarded, movers_of_volumes
 from lowtide_operator.planning.hooks import after_hooks
 from lowtide_operator.planning.jobs import GOOD, delete_ended, drive, end_jobs, latest, restart
+from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
-from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release
+from lowtide_operator.planning.release import clear_marks, release
 from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.tasks import Task
 

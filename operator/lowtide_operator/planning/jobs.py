@@ -1,7 +1,8 @@
 """Drive one task of a run through its Jobs: create, watch, read the result, look up one that was lost, try again.
 
 A Job is recorded in the run's status before it is created, and its result before it is deleted. The next attempt
-starts only when the Job before it and all its pods are gone, so that no volume ever has two.
+starts only when the Job before it and all its pods are gone, so that no volume ever has two; of those that only read,
+one whose node is lost is waited for no longer than LOST_MOVER.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import timedelta
 from lowtide_engine.contract import Result
 from lowtide_operator.api.jobs import JobOutcome, JobRecord
 from lowtide_operator.planning.actions import CreateJob, DeleteJob, DeletePod, Purpose, Ref
-from lowtide_operator.planning.mover_pods import COMMAND_REFUSED, result_of
+from lowtide_operator.planning.mover_pods import COMMAND_REFUSED, LOST_MOVER, result_of
 from lowtide_operator.planning.naming import job_name
 from lowtide_operator.planning.observed import MoverJobSeen, Uid
 from lowtide_operator.planning.run import MAX_TEXT, Run, S
@@ -72,7 +73,7 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
             return None
     if record.outcome in GOOD:
         return record
-    if not is_gone(run, record):
+    if not may_go_on(run, record):
         run.look_again(5)
         return None
     if record.outcome is JobOutcome.MISSING:
@@ -97,7 +98,7 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
 
 def restart(run: Run[S], task: Task, record: JobRecord) -> None:
     """Start the attempt after `record`, with which the task was over, once nothing of it is left."""
-    if is_gone(run, record):
+    if may_go_on(run, record):
         _start(run, task, record.attempt + 1)
 
 
@@ -208,6 +209,12 @@ def _look_up(run: Run[S], task: Task, record: JobRecord) -> JobRecord | None:
             :MAX_TEXT
         ]
     return record.model_copy(update=changes)
+
+
+def may_go_on(run: Run[S], record: JobRecord) -> bool:
+    """Whether what waits for the end of this Job may begin: it is gone, or lost and no writer, which must be known to
+    be gone. Asks for its deletion."""
+    return is_gone(run, record, lost_after=None if record.purpose == Purpose.RESTORE.value else LOST_MOVER)
 
 
 def is_gone(run: Run[S], record: JobRecord, *, lost_after: timedelta | None = None) -> bool:

@@ -25,6 +25,9 @@ WRITER_REPORT = timedelta(seconds=10)
 
 LAST_LINES = 3
 
+LOST_MOVER = timedelta(minutes=2)
+"""How long after its grace a reading mover that does not go away (its node is lost) may keep anything waiting."""
+
 MOVER_NOTICES = timedelta(minutes=1)
 """How long a mover may take to notice that the command failed: it waits 30 s for the exit code."""
 
@@ -74,6 +77,11 @@ def writer_failed_alone(pods: tuple[Pod, ...], now: datetime) -> bool:
         c.terminated and c.exit_code != 0 and c.finished is not None and now >= c.finished + MOVER_NOTICES
         for c in _containers(pods, WRITER_CONTAINER)
     )
+
+
+def is_lost(pod: Pod, now: datetime) -> bool:
+    """Whether a pod was deleted and has not gone long after its grace: its node is dead, or cut off."""
+    return pod.meta.deleted is not None and now >= pod.meta.deleted + LOST_MOVER
 
 
 def why_pending(pods: tuple[Pod, ...]) -> str:

@@ -17,6 +17,7 @@ from lowtide_operator.planning.actions import PatchWorkload, Purpose
 from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold, read_note
 from lowtide_operator.planning.jobs import end_jobs
 from lowtide_operator.planning.keepers import ORDER as KEEPERS
+from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.naming import (
     HELD_LABEL,
     HOLD_ANNOTATION,
@@ -36,9 +37,6 @@ SETTLE_FOR = timedelta(minutes=10)
 
 NEXT_AFTER = timedelta(minutes=5)
 """How long the workloads that start next wait for those before them: longer than most take, and never for ever."""
-
-LOST_MOVER = timedelta(minutes=2)
-"""How long after its grace a reading mover that does not go away (its node is lost) may keep workloads down."""
 
 
 def release(

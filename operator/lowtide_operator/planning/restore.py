@@ -27,12 +27,13 @@ from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.gone import in_the_way
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import ObservedRestore
 from lowtide_operator.planning.orphans import release_command
 from lowtide_operator.planning.quiesce import find_held, past_deadline, prepare, quiesce, watch
-from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
+from lowtide_operator.planning.release import clear_marks, release, settle
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
 from lowtide_operator.planning.stamp import StampState

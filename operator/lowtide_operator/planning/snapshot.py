@@ -31,11 +31,12 @@ from lowtide_operator.planning.deletion import keep_finalizer, plan_deletion
 from lowtide_operator.planning.groups import unmark
 from lowtide_operator.planning.hooks import after_hooks, before_hooks, failed_hooks, hooks_left
 from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.observed import ObservedSnapshot
 from lowtide_operator.planning.quiesce import past_deadline, prepare, quiesce
-from lowtide_operator.planning.release import LOST_MOVER, clear_marks, release, settle
+from lowtide_operator.planning.release import clear_marks, release, settle
 from lowtide_operator.planning.resolve import resolve
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.streams import store_streams, stream_jobs

@@ -16,7 +16,7 @@ from lowtide_operator.api.snapshot import Resolved, StreamStatus, VolumeOutcome
 from lowtide_operator.api.stream import ResolvedExec, ResolvedStream, Stream, StreamExec
 from lowtide_operator.api.values import format_duration
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.jobs import drive, is_gone
+from lowtide_operator.planning.jobs import drive, may_go_on
 from lowtide_operator.planning.movers import describe_for, followed, one_at_a_time
 from lowtide_operator.planning.naming import run_tags
 from lowtide_operator.planning.observed_pods import MoverProgress
@@ -56,7 +56,7 @@ def store_streams(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolv
             _conclude(run, stream, record)
         if run.failing:
             return False
-        if record is None or (serial and not is_gone(run, record)):
+        if record is None or (serial and not may_go_on(run, record)):
             done = False
             if serial:
                 break

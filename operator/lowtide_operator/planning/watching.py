@@ -10,6 +10,7 @@ from lowtide_operator.planning.actions import CreateJob, Purpose
 from lowtide_operator.planning.mover_pods import (
     OUR_CONTAINERS,
     STREAM_FAILED,
+    is_lost,
     is_writer_awaited,
     result_of,
     why_pending,
@@ -114,6 +115,9 @@ def _too_long(run: Run[S], record: JobRecord) -> JobRecord:
 
 def _in_time(run: Run[S], task: Task, record: JobRecord, job: MoverJobSeen, pods: tuple[Pod, ...]) -> JobRecord:
     deadlines = task.mover.deadlines
+    if pods and all(is_lost(pod, run.now) for pod in pods):
+        text = f"The {_called(record)}'s pod was deleted and does not go: its node {pods[0].node} is lost or cut off."
+        return over(run, record, JobOutcome.MISSING, "ResultLost", text)
     running = next((pod for pod in pods if pod.phase == "Running"), None)
     if running is None:
         why = why_pending(pods)

@@ -25,7 +25,8 @@ from lowtide_operator.api.snapshot import VolumeMode, VolumeOutcome
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
-from lowtide_operator.planning.jobs import GOOD, drive, end_jobs, is_gone, latest
+from lowtide_operator.planning.jobs import GOOD, drive, end_jobs, latest, may_go_on
+from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
     as_identity,
@@ -44,6 +45,7 @@ from lowtide_operator.planning.targets import in_place
 from lowtide_operator.planning.tasks import Task, look_up_by
 
 SAFETY, BACK = "safety", "back"
+READERS = frozenset({Purpose.BACKUP.value, Purpose.LOOKUP.value})
 
 
 def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
@@ -77,7 +79,7 @@ def take_safety(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, po
             )
 
     done = _drive_all(run, resolved, volumes, make, conclude)
-    return done and not run.failing and end_jobs(run, {Purpose.BACKUP.value, Purpose.LOOKUP.value})
+    return done and not run.failing and end_jobs(run, READERS, lost_after=LOST_MOVER)
 
 
 def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
@@ -244,7 +246,7 @@ def _drive_all(
             conclude(volume, record)
         if run.failing and task.role != BACK:
             return False
-        if record is None or (serial and not is_gone(run, record)):
+        if record is None or (serial and not may_go_on(run, record)):
             done = False
             if serial:
                 break

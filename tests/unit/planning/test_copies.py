@@ -471,3 +471,31 @@ def test_conditions_tell_a_run_by_copies_from_one_that_reads_the_volumes(method:
     assert conditions["Captured"] == ("True", "Copied")
     assert conditions["Released"] == ("True", "Released")
     assert conditions["Uploaded"] == ("True", "Stored")
+
+
+@every_method
+@pytest.mark.parametrize("comes_back", [False, True], ids=["for good", "for a while"])
+def test_an_upload_whose_node_dies_does_not_stop_the_schedule(method: str, comes_back: bool):
+    """The eviction deletes the pod, and nobody can confirm that it is gone."""
+    world = copying(method)
+    fates(world, backup=Fate("hang"))
+    step_until(world, lambda w: len(uploads(w)) == 2)
+    for pod in uploads(world):
+        world.stuck.add(pod.meta.uid)
+        world.pods[pod.meta.uid] = replace(pod, progress=None)
+        world.delete_pod(world.pods[pod.meta.uid])
+    lost = {pod.meta.uid for pod in uploads(world)}
+    fates(world, backup=Fate() if comes_back else Fate("failed", False))
+    for _ in range(240):
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(5)
+    assert lost <= set(world.pods)
+    assert outcome(world) == (("True", "Complete") if comes_back else ("False", "StorageFailed"))
+    assert all("node-a is lost" in (r.message or "") for r in status(world).jobs if r.reason == "ResultLost")
+    assert counts(world) == {"db": 1, "web": 3}
+
+
+def uploads(world: Cluster) -> list:
+    movers = [uid for uid, mover in world.movers.items() if mover.job.purpose is Purpose.BACKUP]
+    return [pod for uid, pod in world.pods.items() if uid in movers]

@@ -113,7 +113,8 @@ def test_no_retry_starts_after_until():
     assert bench.to_the_end(seconds=1).attempt == 1
 
 
-def test_the_next_attempt_waits_until_the_pods_of_the_last_are_gone():
+@pytest.mark.parametrize(("seconds", "attempts"), [(100, 1), (300, 2)])
+def test_the_next_attempt_waits_until_the_pods_of_the_last_are_gone_or_lost(seconds: int, attempts: int):
     bench = Bench(act.Purpose.BACKUP, claim="data")
     bench.cluster.fate = lambda job: Fate("failed", False)
     for _ in range(2):
@@ -121,14 +122,36 @@ def test_the_next_attempt_waits_until_the_pods_of_the_last_are_gone():
         bench.cluster.step()
     bench.cluster.stuck.update(bench.cluster.pods)
     assert bench.cluster.stuck
-    for _ in range(30):
+    bench.cluster.fate = lambda job: Fate("hang")
+    for _ in range(seconds // 10):
         bench.drive()
         bench.cluster.step()
         bench.cluster.pass_time(10)
-    assert len(bench.status.jobs) == 1
+    assert len(bench.status.jobs) == attempts
     bench.cluster.stuck.clear()
     bench.cluster.fate = lambda job: Fate()
     assert bench.to_the_end().attempt == 2
+
+
+def test_after_a_writer_on_a_lost_node_the_next_attempt_waits_for_ever():
+    bench = Bench(act.Purpose.RESTORE, claim="data")
+    bench.cluster.fate = lambda job: Fate("hang")
+    for _ in range(2):
+        bench.drive()
+        bench.cluster.step()
+    (pod,) = bench.cluster.pods.values()
+    bench.cluster.stuck.add(pod.meta.uid)
+    bench.cluster.delete_pod(pod)
+    for _ in range(30):
+        bench.drive()
+        bench.cluster.step()
+        bench.cluster.pass_time(60)
+    assert [(record.attempt, record.reason) for record in bench.status.jobs] == [(1, "ResultLost")]
+    bench.cluster.stuck.clear()
+    for _ in range(3):
+        bench.cluster.step()
+        bench.drive()
+    assert len(bench.status.jobs) == 2
 
 
 def test_a_job_that_somebody_deleted_is_tried_again():
