@@ -35,6 +35,8 @@ RULES = [
     ["--keep-last", "2", "--group-by", "host,tags"],
     ["--keep-last", "1", "--host", "one", "--tag", "odd"],
     ["--keep-last", "1", "--path", "/b", "-g", "paths"],
+    ["--keep-last", "1", "--tag", ""],
+    ["--keep-last", "1", "--tag", "", "--tag", "odd,third", "-g", ""],
 ]
 
 

@@ -110,7 +110,7 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
 def _request(session: Session, given: dict[str, Any]) -> BackupRequest:
     if not any(given[name] for name in ("targets", *LISTS, *SOURCES)):
         raise click.UsageError("say what is to be backed up: files or folders, or lists of them by --files-from")
-    tags = refuse_reserved([tag for tags in given["tags"] for tag in tags])
+    tags = refuse_reserved([tag for tags in given["tags"] for tag in tags if tag])
     from lowtide_engine.backup import BackupRequest
     from lowtide_engine.repository.holder import HOLDER_VARIABLE
 

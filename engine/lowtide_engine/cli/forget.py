@@ -43,10 +43,6 @@ def _parse_span(text: str) -> Any:
     return Span.parse(text)
 
 
-def _parse_tag_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
-
-
 def _parse_group_by(text: str) -> tuple[str, ...]:
     names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
@@ -75,7 +71,7 @@ def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in list(_COUNTS)[1:]
     ]  # fmt: skip
     options.append(
-        click.option("--keep-tag", type=Value("tags", _parse_tag_list), multiple=True, metavar="TAG[,TAG]",
+        click.option("--keep-tag", type=TAGS, multiple=True, metavar="TAG[,TAG]",
                      help="Keep those that have all these tags.")
     )  # fmt: skip
     for option in reversed(options):
@@ -92,7 +88,7 @@ def _periods(name: str) -> str:
 @keep_options
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only snapshots of this host; several: of any.")
 @click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]",
-              help="Only snapshots with all these tags; several: with any of the lists.")  # fmt: skip
+              help="Only snapshots with all these tags, '' without any; several: with any of the lists.")  # fmt: skip
 @click.option("--path", "paths", multiple=True, metavar="PATH",
               help="Only snapshots with this path; several: with all of them.")  # fmt: skip
 @owner_options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lowtide_engine.cli.values import TAGS
+from lowtide_engine.cli.values import NAME, TAGS
 
 if TYPE_CHECKING:
     from lowtide_engine.cli.session import Session
@@ -29,7 +29,7 @@ def owner_options(function: _F) -> _F:
     """--cluster, --namespace, --policy, --run, --claim, --stream: the tags lowtide:cluster=… and so on."""
     for key in reversed(OWNER_KEYS):
         function = click.option(
-            f"--{key}", metavar="NAME", default="", help=f"{_OWNER_HELP[key]}, kept as the tag lowtide:{key}=NAME."
+            f"--{key}", type=NAME, metavar="NAME", help=f"{_OWNER_HELP[key]}, kept as the tag lowtide:{key}=NAME."
         )(function)
     return function
 
@@ -40,7 +40,7 @@ def filter_options(function: _F) -> _F:
         click.option("--path", "paths", multiple=True, metavar="PATH",
                      help="Only snapshots with this path; several: with all of them."),
         click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]",
-                     help="Only snapshots with all these tags; several: with any of the lists."),
+                     help="Only snapshots with all these tags, '' without any; several: with any of the lists."),
         click.option("-H", "--host", "hosts", multiple=True, metavar="HOST",
                      help="Only snapshots of this host; several: of any of them."),
     ):  # fmt: skip
@@ -51,11 +51,13 @@ def filter_options(function: _F) -> _F:
 def snapshot_filter(
     hosts: Sequence[str], tags: Sequence[tuple[str, ...]], paths: Sequence[str], owner: dict[str, str] | None = None
 ) -> SnapshotFilter:
-    """What the options say; each reserved tag is needed in any case."""
+    """What the options say; each reserved tag is needed in any case. UsageError where that selects nothing."""
     from lowtide_engine.repository import SnapshotFilter
     from lowtide_engine.standing import owner_tags
 
     reserved = owner_tags(owner or {})
+    if reserved and any("" in given for given in tags):
+        raise click.UsageError(f"--tag '' selects snapshots without tags, and those of {reserved[0]} have some")
     lists = tuple((*given, *reserved) for given in tags) or ((reserved,) if reserved else ())
     return SnapshotFilter(tuple(hosts), tuple(paths), lists)
 
@@ -79,4 +81,4 @@ def choose(session: Session, snapshots: Sequence[Snapshot], ids: Sequence[str], 
 
 def taken(values: dict[str, Any]) -> dict[str, str]:
     """Takes the owner options out of a command's parameters."""
-    return {key: values.pop(key) for key in OWNER_KEYS}
+    return {key: values.pop(key) or "" for key in OWNER_KEYS}

@@ -9,18 +9,16 @@ import click
 from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.selecting import choose, filter_options, snapshot_filter
 from lowtide_engine.cli.session import Session
-from lowtide_engine.cli.values import Value, refuse_reserved
+from lowtide_engine.cli.values import TAGS, refuse_reserved
 from lowtide_engine.contract import Result
-
-_LIST = Value("tags", lambda text: tuple(part.strip() for part in text.split(",")))
 
 
 @click.command(cls=Command)
 @click.argument("ids", nargs=-1, metavar="[ID…]")
-@click.option("--set", "replacing", multiple=True, type=_LIST, metavar="TAG[,TAG]",
+@click.option("--set", "replacing", multiple=True, type=TAGS, metavar="TAG[,TAG]",
               help="Tags in place of those it has; '' for none.")  # fmt: skip
-@click.option("--add", "adding", multiple=True, type=_LIST, metavar="TAG[,TAG]", help="Tags to add.")
-@click.option("--remove", "removing", multiple=True, type=_LIST, metavar="TAG[,TAG]", help="Tags to take away.")
+@click.option("--add", "adding", multiple=True, type=TAGS, metavar="TAG[,TAG]", help="Tags to add.")
+@click.option("--remove", "removing", multiple=True, type=TAGS, metavar="TAG[,TAG]", help="Tags to take away.")
 @filter_options
 @click.pass_context
 def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result:

@@ -60,8 +60,15 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_tags(text: str) -> tuple[str, ...]:
-    """`a,b` as its tags, without empty ones."""
-    return tuple(tag.strip() for tag in text.split(",") if tag.strip())
+    """`a,b` as its tags. As in restic, a filter's empty tag stands for "has none": a new snapshot has none such."""
+    return tuple(tag.strip() for tag in text.split(","))
+
+
+def parse_name(text: str) -> str:
+    """A name; none would leave a restriction out, such as that of a variable that isn't set."""
+    if not text:
+        raise ValueError("it is empty; leave the option out, or give a name")
+    return text
 
 
 def refuse_reserved(tags: list[str], *, option: str = "--tag") -> list[str]:
@@ -80,3 +87,4 @@ SIZE = Value("size", parse_size)
 DURATION = Value("duration", parse_duration)
 TIME = Value("time", parse_time)
 TAGS = Value("tags", parse_tags)
+NAME = Value("name", parse_name)

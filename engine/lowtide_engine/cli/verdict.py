@@ -44,7 +44,7 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
     for member in given["members"]:
         if len(member) != 64:
             raise click.BadParameter(f"{member!r} is no whole id: it has 64 digits", param_hint="'--member'")
-    tags = refuse_reserved([tag for tags in given["tags"] for tag in tags])
+    tags = refuse_reserved([tag for tags in given["tags"] for tag in tags if tag])
 
     def give(locked: LockedRepository) -> tuple[Snapshot, bool]:
         from lowtide_engine.verdict import give_verdict

@@ -52,7 +52,7 @@ def test_what_is_no_time() -> None:
 
 
 def test_tags_are_split_and_stripped() -> None:
-    assert parse_tags(" a, b,,c ") == ("a", "b", "c")
+    assert parse_tags(" a, b,,c ") == ("a", "b", "", "c")
 
 
 def test_reserved_tags_are_refused_by_name() -> None:
