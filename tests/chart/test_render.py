@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,37 @@ def test_the_definitions_can_be_left_out_or_let_go(render: Render) -> None:
     assert of_kind(render("crds.enabled=false"), "CustomResourceDefinition") == []
     for document in of_kind(render("crds.keep=false"), "CustomResourceDefinition"):
         assert not document["metadata"].get("annotations")
+
+
+def test_the_definitions_carry_what_an_argo_cd_needs(render: Render) -> None:
+    """docs/gitops/README.md: it does not read Helm's `keep`."""
+    settings = r"crds.annotations.argocd\.argoproj\.io/sync-options=Prune=false\,Delete=false"
+    wanted = {"argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
+    for keep, more in (("true", {"helm.sh/resource-policy": "keep"}), ("false", {})):
+        for document in of_kind(render(settings, f"crds.keep={keep}"), "CustomResourceDefinition"):
+            assert document["metadata"]["annotations"] == wanted | more
+
+
+@pytest.mark.parametrize(("enabled", "operators"), [("true", 1), ("false", 0)])
+def test_a_chart_above_can_switch_it_off(tmp_path: Path, enabled: str, operators: int) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    dependency = {"name": "lowtide", "version": version, "condition": "lowtide.enabled"}
+    above = {"apiVersion": "v2", "name": "shop", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(above))
+    shutil.copytree(CHART, tmp_path / "charts" / "lowtide")
+    done = helm("template", "shop", str(tmp_path), "--set", f"lowtide.enabled={enabled}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\nkind: Deployment\n") == operators
+
+
+def test_roles_of_your_own_are_narrowed_by_the_same_policies(render: Render) -> None:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    own, without = render("rbac.create=false", "rbac.aggregate=false"), render("admissionPolicies.create=false")
+    for kind in kinds:
+        assert of_kind(own, kind) == of_kind(render(), kind) != []
+        assert of_kind(without, kind) == []
+    for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"):
+        assert of_kind(own, kind) == []
 
 
 @pytest.mark.parametrize("settings", [("namespaces={shop,wiki}",), ("clusterWide=true",)])

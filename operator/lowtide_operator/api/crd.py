@@ -33,6 +33,9 @@ _CHART_KEEP = """\
     {{- if .Values.crds.keep }}
     helm.sh/resource-policy: keep
     {{- end }}
+    {{- with .Values.crds.annotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 """
 
 
