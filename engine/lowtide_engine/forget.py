@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository, Snapshot
 
 
+WHOLE = 64
+"""The digits of a whole id."""
+
+
 class AmbiguousId(EngineError):
     """The beginning of an id that several snapshots share."""
 
@@ -35,11 +39,23 @@ def forget(
     """Delete the snapshots that `ids` name (ids or their beginnings) and those that `only` selects; gives them.
 
     Under an exclusive lock. An id that is gone already is told, and no failure: forgetting may be repeated. Nothing is
-    deleted where one of the ids is ambiguous, or a snapshot can't be read.
+    deleted where one of the ids is ambiguous, or a snapshot can't be read that it may mean; by its whole id such a one
+    is removed too, and told.
     """
-    snapshots = locked.snapshots()
+    whole = {wanted.lower() for wanted in ids if len(wanted) == WHOLE}
+    damaged: list[str] = []
+
+    def unreadable(name: str, error: EngineError) -> None:
+        if name in whole:
+            damaged.append(name)
+        elif only is not None or any(name.startswith(wanted.lower()) for wanted in ids):
+            raise error
+
+    snapshots = locked.snapshots(on_damaged=unreadable)
     chosen: dict[str, Snapshot] = {}
     for wanted in ids:
+        if wanted.lower() in damaged:
+            continue
         found = [snapshot for snapshot in snapshots if snapshot.id.startswith(wanted.lower())]
         if len(found) > 1:
             raise AmbiguousId(f"{len(found)} snapshots begin with {wanted}; nothing was forgotten")
@@ -49,7 +65,9 @@ def forget(
     if only is not None:
         chosen |= {snapshot.id: snapshot for snapshot in snapshots if only.matches(snapshot)}
     if not dry_run:
-        _delete(locked, chosen, reporter)
+        _delete(locked, [*chosen, *damaged], reporter)
+    for name in damaged:
+        reporter.notice(f"{'would remove' if dry_run else 'removed'} snapshot {name[:8]}, which can't be read")
     return list(chosen.values())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from lowtide_engine.errors import BadInput, EngineError
 from lowtide_engine.reporting import NOT_BEGUN, Reporter
 from lowtide_engine.repository.snapshot import SnapshotFilter
-from lowtide_engine.standing import find_data, standing
+from lowtide_engine.standing import find_data, snapshots_for, standing
 from lowtide_engine.transfer import Transfer, told_as_engine_error
 from lowtide_engine.trees import PathMissing, find_node
 
@@ -106,7 +106,7 @@ def restore(
     selects = bool(request.includes or request.iincludes)
     if request.delete and os.path.realpath(request.target) == b"/" and not selects:
         raise BadInput("--delete on / would remove what the snapshot does not hold", hint="say which with --include")
-    snapshots = locked.snapshots()
+    snapshots = snapshots_for(locked, [request.snapshot], reporter.notice)
     snapshot, folder = find_data(snapshots, request.snapshot, request.only)
     if request.delete and not request.allow_partial:
         flaw = standing(snapshot, snapshots).flaw

@@ -6,13 +6,15 @@ A run over several volumes is good only once a verdict names its members: a snap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lowtide_engine.repository.snapshot import find
 
 if TYPE_CHECKING:
+    from lowtide_engine.errors import EngineError
+    from lowtide_engine.repository import LockedRepository
     from lowtide_engine.repository.snapshot import Snapshot, SnapshotFilter
 
 TAG_PREFIX = "lowtide:"
@@ -59,6 +61,22 @@ def find_data(snapshots: Sequence[Snapshot], wanted: str, only: SnapshotFilter |
     if wanted.startswith("latest") and not asked_for:
         snapshots = [snapshot for snapshot in snapshots if VERDICT_TAG not in snapshot.tags]
     return find(snapshots, wanted, only)
+
+
+def snapshots_for(locked: LockedRepository, wanted: Iterable[str], tell: Callable[[str], None]) -> list[Snapshot]:
+    """All snapshots that can be read, oldest first, for a command that only reads; others are told.
+
+    Raises what ails one that `wanted` may mean: `latest` may be any, an id or its beginning what it begins. `wanted` as
+    `find` takes it.
+    """
+    names = [name.partition(":")[0].lower() for name in wanted]
+
+    def damaged(name: str, error: EngineError) -> None:
+        if any(asked.startswith("latest") or name.startswith(asked) for asked in names):
+            raise error
+        tell(f"passed over snapshot {name[:8]}, which can't be read: {error.message}")
+
+    return locked.snapshots(on_damaged=damaged)
 
 
 def value_of(snapshot: Snapshot, prefix: str) -> str:

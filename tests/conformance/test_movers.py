@@ -80,6 +80,18 @@ def test_preflight_fails_where_a_backup_would(lowtide: Lowtide, place: str, tmp_
     assert reason(lowtide) == "CredentialsMissing"
 
 
+@pytest.mark.parametrize("kind", ["snapshots", "index"])
+def test_preflight_reads_what_a_backup_reads(kind: str, lowtide: Lowtide, place: str, volumes: Path) -> None:
+    lowtide.run("init")
+    lowtide.backup(volumes / "data")
+    (damaged,) = (Path(place) / kind).iterdir()
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+
+    assert damaged.name[:8] in lowtide.run("preflight", "--no-cache", code=1).err
+    assert reason(lowtide) == "RepositoryDamaged"
+
+
 def test_preflight_asks_for_snapshots(lowtide: Lowtide, volumes: Path) -> None:
     lowtide.run("init")
     plain = lowtide.backup(volumes / "data", "--host", "a", "--time", "2020-01-01")["snapshot_id"]

@@ -156,6 +156,54 @@ def test_a_damaged_file_is_named_and_stops_what_would_write(
     assert reason(lowtide) == "RepositoryDamaged"
 
 
+def test_a_damaged_snapshot_is_in_nobodys_way_but_its_own(
+    lowtide: Lowtide, restic: Restic, place: str, tmp_path: Path
+) -> None:
+    """What only reads passes over it and says so, unless it may be what was asked for; restic does so too."""
+    make_plain_tree(tmp_path / "source")
+    lowtide.run("init")
+    good, bad = (lowtide.backup("source", cwd=tmp_path)["snapshot_id"] for _ in range(2))
+    damaged = Path(place) / "snapshots" / bad
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    lowtide.environment["RESTIC_CACHE_DIR"] = str(tmp_path / "no cache")
+    target = tmp_path / "target"
+
+    restic.run("restore", good, "--no-cache", "--target", target)
+    for command in (
+        ["restore", good[:8], "--target", target],
+        ["ls", good],
+        ["dump", good, "/source/large"],
+        ["diff", good, f"{good[:8]}:/"],
+        ["stats", good],
+        ["stats"],
+        ["find", "large"],
+        ["cat", "tree", f"{good}:/source"],
+        ["preflight", "--snapshot", good],
+        ["snapshots"],
+    ):
+        ran = lowtide.run(*command)
+        assert bad[:8] in ran.err or command[0] in ("cat", "preflight"), command
+    assert [entry["id"] for entry in json.loads(lowtide.run("snapshots", "--json").out)] == [good]
+    for command in (
+        ["restore", "latest", "--target", target],
+        ["ls", "latest"],
+        ["dump", bad[:8], "/source/large"],
+        ["stats", bad],
+        ["preflight", "--host", "a"],
+        ["forget", bad[:8]],
+        ["forget", "--keep-last", "1"],
+    ):
+        lowtide.run(*command, code=1)
+        assert reason(lowtide) == "RepositoryDamaged", command
+
+    lowtide.run("forget", bad, "--dry-run")
+    assert damaged.exists()
+    assert bad[:8] in lowtide.run("forget", bad).err
+    assert not damaged.exists()
+    restic.run("check", "--no-cache")
+
+
 def test_a_repository_that_may_not_be_written_says_so_and_can_be_read(
     lowtide: Lowtide, place: str, tmp_path: Path
 ) -> None:

@@ -66,11 +66,12 @@ def _load_blob(locked: LockedRepository, kind: str, name: str) -> bytes:
     import os
 
     from lowtide_engine.errors import BadInput
-    from lowtide_engine.standing import find_data
+    from lowtide_engine.standing import find_data, snapshots_for
     from lowtide_engine.trees import find_tree
 
     if kind == "tree" and (":" in name or len(name) != 64):
-        snapshot, folder = find_data(locked.snapshots(), name, None)
+        damaged: list[str] = []
+        snapshot, folder = find_data(snapshots_for(locked, [name], damaged.append), name, None)
         indexed = locked.load_index()
         return indexed.load_blob("tree", find_tree(indexed, snapshot.tree, os.fsencode(folder)))
     if len(name) != 64:

@@ -29,13 +29,14 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.copy import copied_before, copy
+    from lowtide_engine.standing import snapshots_for
 
     settings = session.settings
     stored, passed_over = [], 0
     try:
         with source.locked() as reading, session.locked(writes=True) as writing:
-            chosen = choose(session, reading.snapshots(), ids, only)
-            known = copied_before(chosen, writing.snapshots())
+            chosen = choose(session, snapshots_for(reading, ids or ("latest",), session.output.warn), ids, only)
+            known = copied_before(chosen, snapshots_for(writing, (), session.output.warn))
             for snapshot in chosen:
                 if snapshot.id in known:
                     passed_over += 1

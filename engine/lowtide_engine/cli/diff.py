@@ -26,12 +26,12 @@ def command(ctx: click.Context, /, before: str, after: str, metadata: bool) -> R
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.diff import Comparison
     from lowtide_engine.reporting import shown
-    from lowtide_engine.standing import find_data
+    from lowtide_engine.standing import find_data, snapshots_for
     from lowtide_engine.trees import find_tree
 
     output = session.output
     with session.locked() as locked:
-        snapshots = locked.snapshots()
+        snapshots = snapshots_for(locked, [before, after], output.warn)
         (first, above), (second, below) = (find_data(snapshots, wanted, None) for wanted in (before, after))
         indexed = locked.load_index()
         old = find_tree(indexed, first.tree, os.fsencode(above))

@@ -40,11 +40,11 @@ def command(
         raise click.UsageError("the standard output is a terminal: send it to a file or a program, or give --target")
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.dump import dump
-    from lowtide_engine.standing import find_data
+    from lowtide_engine.standing import find_data, snapshots_for
 
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     with session.locked() as locked:
-        chosen, below = find_data(locked.snapshots(), snapshot, only)
+        chosen, below = find_data(snapshots_for(locked, [snapshot], session.output.warn), snapshot, only)
         indexed = locked.load_index()
         whole = os.fsencode(f"{below.rstrip('/')}/{path.lstrip('/')}")
         with _output(target) as output:

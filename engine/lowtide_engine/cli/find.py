@@ -51,10 +51,11 @@ def command(ctx: click.Context, /, patterns: tuple[str, ...], ids: tuple[str, ..
     if any(not pattern for pattern in patterns):
         raise click.UsageError("a pattern is empty, which would match nothing or everything")
     from lowtide_engine.find import Wanted
+    from lowtide_engine.standing import snapshots_for
 
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     with session.locked() as locked:
-        snapshots = choose(session, locked.snapshots(), ids, only)
+        snapshots = choose(session, snapshots_for(locked, ids, session.output.warn), ids, only)
         snapshots.sort(key=lambda snapshot: snapshot.time, reverse=not given["reverse"])
         indexed = locked.load_index()
         if kinds:

@@ -58,12 +58,12 @@ def command(
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.cli.snapshots import document
     from lowtide_engine.errors import Interrupted
-    from lowtide_engine.standing import find_data
+    from lowtide_engine.standing import find_data, snapshots_for
     from lowtide_engine.trees import find_node, walk
 
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     with session.locked() as locked:
-        chosen, below = find_data(locked.snapshots(), snapshot, only)
+        chosen, below = find_data(snapshots_for(locked, [snapshot], session.output.warn), snapshot, only)
         indexed = locked.load_index()
         if session.output.json:
             print_json({**document(chosen), "message_type": "snapshot", "struct_type": "snapshot"})

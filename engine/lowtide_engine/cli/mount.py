@@ -32,10 +32,11 @@ def command(ctx: click.Context, /, folder: str, **given: Any) -> Result:
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.errors import EngineError
     from lowtide_engine.mount import mount
+    from lowtide_engine.standing import snapshots_for
 
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     with session.locked() as locked:
-        shown = locked.snapshots()
+        shown = snapshots_for(locked, (), session.output.warn)
         chosen = [snapshot for snapshot in shown if only.matches(snapshot)]
         indexed = locked.load_index()
         known = {snapshot.id for snapshot in shown}
@@ -43,7 +44,7 @@ def command(ctx: click.Context, /, folder: str, **given: Any) -> Result:
         def renew() -> tuple[IndexedRepository, list[Snapshot]] | None:
             nonlocal known
             try:
-                now = locked.snapshots()
+                now = snapshots_for(locked, (), lambda _: None)
                 if (names := {snapshot.id for snapshot in now}) == known:
                     return None
                 renewed = locked.load_index()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from lowtide_engine.cli.values import TIME
 from lowtide_engine.contract import Result
 
 if TYPE_CHECKING:
-    from lowtide_engine.repository import LockedRepository, Repository, SnapshotFilter
+    from lowtide_engine.repository import Repository, Snapshot, SnapshotFilter
     from lowtide_engine.storage import Storage
 
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, **given: Any) -> Result:
     """Prove that a backup into the repository could start now.
 
-    Opens the repository, takes a lock as a backup does, and gives it back. What would fail a backup fails here, before
-    any workload is stopped. The answer holds the repository's id, and the ids of the snapshots that were asked for.
+    Opens the repository, takes a lock and reads snapshots and index as a backup does, and gives the lock back. What
+    would fail a backup fails here, before any workload is stopped. The answer holds the repository's id, and the ids of
+    the snapshots that were asked for.
     """  # fmt: skip
     session = Session.of(ctx, "preflight")
     moment: datetime | None = given["as_of"]
@@ -106,22 +108,30 @@ def _await_config(session: Session, storage: Storage) -> None:
 def _prove(
     session: Session, repository: Repository, ids: tuple[str, ...], only: SnapshotFilter | None, moment: datetime | None
 ) -> list[str]:
+    from lowtide_engine.reporting import NOT_BEGUN
+    from lowtide_engine.standing import snapshots_for
+
     # It protects nothing, and is given back before it could be in anybody's way.
     with session.lock(repository, writes=True, deferred=True) as locked:
         locked.ensure(confirmed=False)
-        return _find_all(locked, ids, only, moment)
+        # A backup reads all of them, for its parent; so does who looks for the newest.
+        strict = only is not None or not ids
+        snapshots = snapshots_for(locked, ("latest",) if strict else ids, session.output.warn)
+        found = _find_all(snapshots, ids, only, moment)
+        try:
+            locked.load_index(lambda: session.output.progress(NOT_BEGUN))
+        finally:
+            session.output.stop_live()
+        return found
 
 
 def _find_all(
-    locked: LockedRepository, ids: tuple[str, ...], only: SnapshotFilter | None, moment: datetime | None
+    snapshots: Sequence[Snapshot], ids: tuple[str, ...], only: SnapshotFilter | None, moment: datetime | None
 ) -> list[str]:
     from lowtide_engine.errors import SnapshotMissing
     from lowtide_engine.repository import Instant, find
     from lowtide_engine.standing import VERDICT_TAG, standing
 
-    if not ids and only is None:
-        return []
-    snapshots = locked.snapshots()
     found = [find(snapshots, wanted)[0].id for wanted in ids]
     if only is not None:
         latest = Instant.of(moment) if moment is not None else None

@@ -35,12 +35,13 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
     """
     session = Session.of(ctx, "snapshots")
     from lowtide_engine.repository import group
+    from lowtide_engine.standing import snapshots_for
 
     owner = taken(given)
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"], owner)
     keys = [key.strip() for key in given["group_by"].split(",") if key.strip()]
     with session.locked() as locked:
-        found = locked.snapshots()
+        found = snapshots_for(locked, ids, session.output.warn)
     chosen = choose(session, found, ids, only)
     if given["latest"]:
         newest = {s.id for members in group(chosen).values() for s in members[-given["latest"] :]}

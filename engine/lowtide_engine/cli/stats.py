@@ -30,10 +30,11 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], mode: Any, **given: Any
     session = Session.of(ctx, "stats")
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"])
     from lowtide_engine.cli.signals import stop
+    from lowtide_engine.standing import snapshots_for
     from lowtide_engine.stats import count
 
     with session.locked() as locked:
-        chosen = choose(session, locked.snapshots(), ids, only)
+        chosen = choose(session, snapshots_for(locked, ids, session.output.warn), ids, only)
         try:
             stats = count(locked.load_index(), chosen, mode, session.output, stop)
         finally:
