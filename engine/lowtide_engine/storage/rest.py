@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lowtide_engine.errors import EngineError, FileMissing, FileShort, StorageError, StorageFull, StorageRefused
 from lowtide_engine.storage.base import CONFIG, File, FileKind, Listed, check_range, is_id
 from lowtide_engine.storage.pacing import BufferReader, read_paced
+from lowtide_engine.storage.proxies import credentials_of, proxy_for
 from lowtide_engine.storage.rest_location import RestLocation
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class RestStorage:
         self._options = options
         self._guard = threading.Lock()
         self._made: HTTPConnectionPool | None = None
+        self._proxy = proxy_for(address.host, address.port, options.environment, tls=address.tls)
 
     @property
     def location(self) -> str:
@@ -177,22 +179,30 @@ class RestStorage:
             "maxsize": self.connections,
             "retries": False,
             "timeout": urllib3.Timeout(connect=options.connect_timeout, read=options.stuck_timeout),
-            "headers": urllib3.util.make_headers(
-                user_agent="lowtide",
-                basic_auth=f"{address.user}:{address.password}" if address.user else None,
-            ),
         }
-        if not address.tls:
-            return urllib3.HTTPConnectionPool(address.host, address.port, **shared)
-        if options.client_certificate is not None:
-            shared["cert_file"], shared["key_file"] = map(str, options.client_certificate)
-        return urllib3.HTTPSConnectionPool(
-            address.host,
-            address.port,
-            cert_reqs="CERT_NONE" if options.insecure_tls else "CERT_REQUIRED",
-            ca_certs=str(options.ca_file) if options.ca_file else None,
-            **shared,
+        if address.tls:
+            shared["cert_reqs"] = "CERT_NONE" if options.insecure_tls else "CERT_REQUIRED"
+            shared["ca_certs"] = str(options.ca_file) if options.ca_file else None
+            if options.client_certificate is not None:
+                shared["cert_file"], shared["key_file"] = map(str, options.client_certificate)
+        manager: urllib3.PoolManager
+        if self._proxy:
+            known = credentials_of(self._proxy)
+            asking = urllib3.util.make_headers(proxy_basic_auth=known or None)
+            manager = urllib3.ProxyManager(self._proxy, proxy_headers=asking, **shared)
+        else:
+            manager = urllib3.PoolManager(**shared)
+        pool = manager.connection_from_host(address.host, address.port, "https" if address.tls else "http")
+        pool.headers = urllib3.util.make_headers(
+            user_agent="lowtide",
+            basic_auth=f"{address.user}:{address.password}" if address.user else None,
         )
+        return pool
+
+    def _target(self, path: str) -> str:
+        """What a request line asks for: a proxy without TLS behind it is told the server too."""
+        plain = self._proxy and not self._address.tls
+        return f"{f'http://{self._address.authority}' if plain else ''}{self._address.path}{path}"
 
     @contextlib.contextmanager
     def _answer(
@@ -218,10 +228,11 @@ class RestStorage:
         try:
             answer = self._pool.urlopen(
                 method,
-                self._address.path + path,
+                self._target(path),
                 body=stream,
                 headers=sent,
                 redirect=False,
+                assert_same_host=False,
                 preload_content=False,
             )
             try:

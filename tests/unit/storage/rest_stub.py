@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
 
 VERSION_2 = "application/vnd.x.restic.rest.v2"
 
@@ -29,6 +32,7 @@ class Stub:
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -40,10 +44,16 @@ class Stub:
 
 
 @contextlib.contextmanager
-def rest_stub() -> Iterator[Stub]:
-    """A stub that listens on loopback."""
+def rest_stub(certificate: Path | None = None) -> Iterator[Stub]:
+    """A stub that listens on loopback, with TLS where a certificate (with its key) is given. As a proxy it answers for
+    every server.
+    """
     stub = Stub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     stub.port = server.server_address[1]
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02))
     thread.start()
@@ -65,7 +75,8 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            path = self.path.removeprefix("/repo/")
+            stub.targets.append(self.path)
+            path = urlsplit(self.path).path.removeprefix("/repo/")
             stub.requests.append((self.command, path, dict(self.headers.items())))
             fault = stub.faults.pop(0) if stub.faults else "ok"
             if fault == "stuck":
