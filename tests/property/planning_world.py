@@ -109,6 +109,7 @@ class Cluster(Others):
         self.namespace_terminating = False
         self.streams_allowed = True
         self.stuck: set[Uid] = set()
+        self.trespassed = False
         self.release_jobs: dict[Uid, MoverJobSeen] = {}
         self.release_pods: dict[Uid, Pod] = {}
         self.release_ready = True

@@ -6,7 +6,8 @@
                   a failure after it ─> roll back ─> stamps: RolledBack ─> release ─> settle ─> end <─┘
                                             └── can't ─> Stalled: workloads stay down until a person decides
 
-Deleting it before the first write ends it; after it, the Restore or the way back is finished first.
+Deleting it before the first write ends it; after it, the Restore or the way back is finished first. Where somebody used
+the volumes while they were written, all that was begun is finished, nothing more, and it ends as Inconsistent.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.gone import in_the_way
 from lowtide_operator.planning.hold import read_hold
+from lowtide_operator.planning.intruders import INCONSISTENT, note_intruders, verdict_on
 from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs
 from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe
@@ -37,7 +39,14 @@ from lowtide_operator.planning.release import clear_marks, release, settle
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
 from lowtide_operator.planning.stamp import StampState
-from lowtide_operator.planning.targets import in_place, make_claims, same_claims, stamp_claims, unstamp_claims
+from lowtide_operator.planning.targets import (
+    are_whole,
+    in_place,
+    make_claims,
+    same_claims,
+    stamp_claims,
+    unstamp_claims,
+)
 from lowtide_operator.planning.tasks import Task
 from lowtide_operator.planning.writing import BACK, roll_back, take_safety, with_additions, write
 
@@ -115,11 +124,15 @@ def _advance(run: Restoring, spec: RestoreSpec) -> None:
     if run.status.first_write_time is None and not _before_writing(run, spec, resolved, policy):
         return
     if not is_true(run.status.conditions, "Restored"):
-        run.waiting("Restoring", "The volumes are being written.")
+        used = note_intruders(run, resolved)
+        run.waiting(INCONSISTENT if used else "Restoring", used or "The volumes are being written.")
         run.condition("Restored", Truth.FALSE, "Writing", "The volumes are being written.")
         if not write(run, spec, resolved, policy):
             return
-        if not stamp_claims(run, spec, resolved.volumes, StampState.RESTORED):
+        if not stamp_claims(run, spec, resolved.volumes, StampState.INCONSISTENT if used else StampState.RESTORED):
+            return
+        if used:
+            run.fail(INCONSISTENT, verdict_on(run))
             return
         run.condition("Restored", Truth.TRUE, "Restored", "All volumes hold what was backed up.")
     run.waiting("Releasing", "The workloads are being started again.")
@@ -246,12 +259,13 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
     ):
         return
     if resolved is not None and spec is not None and in_place(resolved):
-        if wrote:
+        if wrote and not are_whole(run, resolved, StampState.INCONSISTENT):
+            used = note_intruders(run, resolved)
             back = roll_back(run, spec, resolved, _policy(run, spec.source))
             if isinstance(back, str):
                 if not _stuck(run, back):
                     return
-                message = f"{message} It was not rolled back, and a person ended the holds: {back}."
+                message = f"{message} It was not rolled back, and nothing is held any more: {back}."
             elif not back:
                 run.condition("Restored", Truth.FALSE, "RollingBack", "What the volumes held before is put back.")
                 return
@@ -259,12 +273,14 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
                 return
             else:
                 message = f"{message} The volumes were rolled back to what they held before."
+                if used:
+                    message = f"{message} They may hold something else: look at the data. {used}"
                 if added := with_additions(run, resolved):
                     message = (
                         f"{message} The safety snapshot is partial, so files that the Restore had added stay in "
                         f"{', '.join(added)}: look for them before you rely on it."
                     )
-        elif not unstamp_claims(run, resolved):
+        elif not wrote and not unstamp_claims(run, resolved):
             return
     if not _released(run):
         return

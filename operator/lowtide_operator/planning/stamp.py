@@ -14,10 +14,12 @@ from lowtide_operator.planning.observed import Claim, Uid
 
 
 class StampState(StrEnum):
-    """How far it is: Writing (half-written, until another state says otherwise), Restored, or RolledBack."""
+    """How far it is: Writing (half-written, until another state says otherwise), Restored, Inconsistent (all was
+    written, and somebody used it meanwhile), or RolledBack."""
 
     WRITING = "Writing"
     RESTORED = "Restored"
+    INCONSISTENT = "Inconsistent"
     ROLLED_BACK = "RolledBack"
 
 

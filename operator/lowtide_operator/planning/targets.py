@@ -69,6 +69,15 @@ def stamp_claims(
     return done
 
 
+def are_whole(run: Restoring, resolved: ResolvedRestore, *states: StampState) -> bool:
+    """Whether the stamps of all targets in place say that this run left them in one of `states` (absent: in any but
+    Writing). Without such targets: no."""
+    claims = [find_claim(run, volume.target) for volume in in_place(resolved)]
+    stamps = [read_stamp(claim) if claim is not None else None for claim in claims]
+    wanted = states or tuple(state for state in StampState if state is not StampState.WRITING)
+    return bool(stamps) and all(s is not None and s.run == run.meta.uid and s.state in wanted for s in stamps)
+
+
 def unstamp_claims(run: Restoring, resolved: ResolvedRestore) -> bool:
     """Remove this run's stamps from the targets in place: nothing was written. Whether none is left."""
     done = True

@@ -25,6 +25,7 @@ from lowtide_operator.api.snapshot import VolumeMode, VolumeOutcome
 from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
+from lowtide_operator.planning.intruders import INCONSISTENT, noted_intruders, what_was_kept
 from lowtide_operator.planning.jobs import GOOD, drive, end_jobs, latest, may_go_on
 from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import (
@@ -145,6 +146,10 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
         elif outcome is VolumeOutcome.PARTIAL and not spec.mover.allow_partial:
             run.fail("Partial", f"Volume {volume.target} was not restored as it was: {record.message}")
 
+    used = noted_intruders(run)
+    if used and any(_would_begin(run, make(volume)) for volume in resolved.volumes):
+        run.fail(INCONSISTENT, f"Not all was written, and nothing more is. {used}")
+        return False
     return _drive_all(run, resolved, resolved.volumes, make, conclude)
 
 
@@ -188,6 +193,9 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
         if record.outcome not in GOOD:
             failed.append(f"{volume.target} could not be rolled back: {record.message}")
 
+    used = noted_intruders(run)
+    if used and any(_would_begin(run, make(volume)) for volume in written):
+        return f"{used[0].lower()}{used[1:-1]}, and nothing is written over that.{what_was_kept(run)}".removesuffix(".")
     done = _drive_all(run, resolved, written, make, conclude)
     return "; ".join(failed) if failed else done
 
@@ -233,10 +241,13 @@ def _drive_all(
     volumes = tuple(volumes)
     blocked = pods_in_the_way(frozenset(volume.target for volume in volumes), run.world, run.now)
     serial = one_at_a_time(resolved.repository, run.world)
+    last = run.status.first_write_time if noted_intruders(run) else None
     done = True
     for volume in volumes:
         task = make(volume)
-        if task.purpose is Purpose.RESTORE and blocked and _would_start(run, task):
+        if last is not None:
+            task = replace(task, until=last)
+        elif task.purpose is Purpose.RESTORE and blocked and _would_start(run, task):
             text = f"It waits with the write until these are gone: {', '.join(blocked)}."
             run.condition("Restored", Truth.FALSE, "VolumeInUse", text)
             run.look_again(5)
@@ -265,11 +276,16 @@ def _place(run: Restoring, resolved: ResolvedRestore, volume: ResolvedRestoreVol
 def _would_start(run: Restoring, task: Task) -> bool:
     """Whether driving the task may create a Job now: none is under way."""
     record = latest(run, task.purpose, task.claim, task.role)
+    return _would_begin(run, task) or (record is not None and record.outcome not in (None, *GOOD))
+
+
+def _would_begin(run: Restoring, task: Task) -> bool:
+    """Whether driving the task creates a Job that was never there."""
+    record = latest(run, task.purpose, task.claim, task.role)
     if record is None:
         return True
-    if record.outcome is None:
-        return record.uid is None and not any(job.meta.name == record.name for job in run.world.jobs)
-    return record.outcome is not None and record.outcome not in GOOD
+    never_seen = record.outcome is None and record.uid is None
+    return never_seen and not any(job.meta.name == record.name for job in run.world.jobs)
 
 
 def _safety_task(

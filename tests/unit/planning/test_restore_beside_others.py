@@ -1,18 +1,23 @@
-"""A Restore beside other runs: nobody else reads or writes its volumes while they are half-written."""
+"""A Restore beside other runs and applications: who else reads or writes its volumes while they are half-written."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.observed import Uid
 from lowtide_operator.planning.ordering import first_in_the_way
+from lowtide_operator.planning.stamp import StampState, read_stamp
 from tests.property.planning_world import Cluster, Fate, reasons
 from tests.unit.planning.restores import (
     RUN,
     backed_up,
+    counts,
     in_place,
     made,
+    message,
     nobody_uses_them,
     outcome,
     status,
@@ -84,3 +89,104 @@ def test_one_that_stopped_nothing_keeps_others_away_once_it_is_deleted(new: bool
     assert other is not None
     assert other.busy
     assert status(world).end_time is None
+
+
+# --- applications that run while it writes
+
+
+def intruded(world: Cluster, by: str) -> None:
+    world.trespassed = True
+    if by == "pod":
+        world.add_pod("shell", "data")
+    else:
+        world.scale(next(found for found in world.workloads.values() if found.meta.name == "db"), 1)
+
+
+@pytest.mark.parametrize("by", ["pod", "person"])
+def test_one_whose_volumes_were_used_while_they_were_written_says_so_and_is_not_ready(by: str):
+    world = backed_up()
+    in_place(world)
+    until(world, writing)
+    intruded(world, by)
+    world.step()
+    world.reconcile(*RUN)
+    assert outcome(world) == ("Unknown", "Inconsistent")
+    world.run(RUN)
+    assert outcome(world) == ("False", "Inconsistent")
+    assert ("pod shell used data" if by == "pod" else "StatefulSet db was started by") in message(world)
+    saved = next(volume.safety_snapshot_id for volume in status(world).volumes if volume.claim == "data")
+    assert saved is not None
+    assert f"data in {saved[:8]}" in message(world)
+    assert ("data", "back") not in made(world, Purpose.RESTORE), "what somebody wrote is not written over"
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
+    stamp = read_stamp(world.claims["data"])
+    assert stamp is not None
+    assert stamp.state is StampState.INCONSISTENT
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["in place", "into a new claim"])
+def test_one_that_stopped_nothing_sees_a_pod_that_comes_while_it_writes(new: bool):
+    world = backed_up()
+    nobody_uses_them(world)
+    target = {"newClaim": {"name": "copy"}} if new else {}
+    in_place(world, quiesce=UNSTOPPED, volumes=[{"claim": "data", **target}])
+    until(world, writing)
+    world.trespassed = True
+    world.add_pod("shell", "copy" if new else "data")
+    world.run(RUN)
+    assert outcome(world) == ("False", "Inconsistent")
+    assert f"pod shell used {'copy' if new else 'data'}" in message(world)
+
+
+def test_nothing_more_is_written_beneath_an_application_nor_once_it_is_away_for_a_moment():
+    world = backed_up()
+    the_way_back_hangs(world)
+    in_place(world, mover={"retry": {"limit": 5, "backoff": "5s"}})
+    until(world, writing)
+    intruded(world, "pod")
+    (shell,) = [pod for pod in world.pods.values() if pod.meta.name == "shell"]
+    world.run(RUN, rounds=20)
+    world._remove_pod(shell)
+    world.run(RUN, rounds=40)
+    assert made(world, Purpose.RESTORE).count(("data", "")) == 1
+    assert not rolling_back(world)
+    assert outcome(world) == ("False", "RollbackFailed")
+    assert "pod shell used data, and nothing is written over that. The safety snapshots have" in message(world)
+    assert "kubectl scale statefulset/db -n shop --replicas=1" in message(world)
+    assert counts(world) == {"db": 0, "web": 0}
+
+
+def test_one_volume_after_the_other_none_begins_after_an_application_was_seen():
+    world = backed_up(repository={"secretName": "repo", "claimName": "repository"})
+    world.add_claim("repository")
+    in_place(world)
+    until(world, writing)
+    intruded(world, "person")
+    world.run(RUN, rounds=40)
+    assert made(world, Purpose.RESTORE) == [("data", "")]
+    assert (outcome(world), counts(world)["web"]) == (("False", "RollbackFailed"), 0)
+
+
+def test_the_way_back_beside_an_application_is_told_as_such():
+    world = backed_up()
+    the_way_back_hangs(world)
+    in_place(world)
+    until(world, rolling_back)
+    world.step()
+    intruded(world, "pod")
+    world.reconcile(*RUN)
+    world.fate = lambda job: Fate()
+    world.run(RUN)
+    assert outcome(world) == ("False", "Damaged")
+    assert "rolled back to what they held before. They may hold something else: look at the data." in message(world)
+    assert "pod shell used data" in message(world)
+
+
+def test_an_edit_of_a_workload_that_stays_down_spoils_nothing():
+    world = backed_up()
+    in_place(world)
+    until(world, writing)
+    db = next(found for found in world.workloads.values() if found.meta.name == "db")
+    world.workloads[db.meta.uid] = replace(db, meta=world.touched(db.meta, spec=True))
+    world.run(RUN)
+    assert outcome(world) == ("True", "Restored")
