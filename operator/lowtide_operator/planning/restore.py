@@ -4,7 +4,8 @@
        └── a failure before the first write ──> stamps off ─> release ─> end                        │
                   all whole ─> stamps: Restored ─> release ─> settle ─> end  <──────────────────────┤
                   a failure after it ─> roll back ─> stamps: RolledBack ─> release ─> settle ─> end <─┘
-                                            └── can't ─> Stalled: workloads stay down until a person decides
+                                            └── can't, or its spec can't be read ─> Stalled: workloads stay down
+                                                until a person decides
 
 Deleting it before the first write ends it; after it, the Restore or the way back is finished first. Where somebody used
 the volumes while they were written, all that was begun is finished, nothing more, and it ends as Inconsistent.
@@ -87,8 +88,13 @@ def plan_restore(observed: ObservedRestore, now: datetime) -> Plan:
 
 def _go_on(run: Restoring, spec: RestoreSpec | None, invalid: str, *, deleting: bool) -> None:
     before_write = run.status.first_write_time is None
+    stalled = find(run.status.conditions, "Stalled")
     if spec is None:
+        if not before_write and _waits_to_be_read(run, invalid, deleting=deleting):
+            return
         run.fail("InvalidSpec", f"The Restore can't be read: {invalid}")
+    elif stalled is not None and stalled.reason == "InvalidSpec":
+        run.no_condition("Stalled")
     if deleting and before_write:
         run.fail("Deleted", "The Restore was deleted before it wrote anything.")
     if before_write and past_deadline(run):
@@ -263,7 +269,10 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
             used = note_intruders(run, resolved)
             back = roll_back(run, spec, resolved, _policy(run, spec.source))
             if isinstance(back, str):
-                if not _stuck(run, back):
+                text = (
+                    f"{message} The volumes are half-written ({back}), so their workloads stay down. Look at the data"
+                )
+                if not _stuck(run, "RollbackFailed", text):
                     return
                 message = f"{message} It was not rolled back, and nothing is held any more: {back}."
             elif not back:
@@ -297,8 +306,23 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
     run.update(end_time=run.now, start_time=run.status.start_time or run.now)
 
 
-def _stuck(run: Restoring, why: str) -> bool:
-    """Say that volumes are half-written and how a person ends the holds; whether that was done."""
+def _waits_to_be_read(run: Restoring, invalid: str, *, deleting: bool) -> bool:
+    """Whether volumes in place are half-written by a Restore that this version can't read (made with another): nothing
+    is ended or released then, unless a person ended the holds, or deletes it where it holds nothing."""
+    resolved, ledger = run.status.resolved, run.status.quiesce
+    if resolved is None or not in_place(resolved) or are_whole(run, resolved):
+        return False
+    text = (
+        f"The volumes are half-written, so their workloads stay down, and the Restore can't be read: {invalid[:400]} "
+        f"Install the version of Lowtide that it was begun with, which goes on from here"
+    )
+    stopped = ledger is not None and bool(ledger.workloads)
+    return not _stuck(run, "InvalidSpec", text, must_hold=stopped or deleting)
+
+
+def _stuck(run: Restoring, reason: str, text: str, *, must_hold: bool = True) -> bool:
+    """Say why workloads stay down and how a person ends the holds; whether that was done. Without `must_hold` it
+    waits where nothing is held, too."""
     ledger = run.status.quiesce
     commands = []
     for entry in ledger.workloads if ledger is not None and ledger.released_time is None else ():
@@ -306,16 +330,13 @@ def _stuck(run: Restoring, why: str) -> bool:
         hold = read_hold(found) if found is not None else None
         if found is not None and hold is not None and hold.run == run.meta.uid:
             commands.append(release_command(found, hold))
-    if not commands:
+    if not commands and must_hold:
         return True
-    text = (
-        f"{run.status.failure.message if run.status.failure else ''} The volumes are half-written ({why}), so their "
-        f"workloads stay down. Look at the data; to start them anyway: {'; '.join(commands)}"
-    )
-    run.condition("Ready", Truth.FALSE, "RollbackFailed", text)
-    run.condition("Stalled", Truth.TRUE, "RollbackFailed", text)
+    text = f"{text}; to start them anyway: {'; '.join(commands)}" if commands else f"{text}."
+    run.condition("Ready", Truth.FALSE, reason, text)
+    run.condition("Stalled", Truth.TRUE, reason, text)
     run.no_condition("Reconciling")
-    run.condition("Released", Truth.FALSE, "RollbackFailed", "The workloads stay down: their volumes are half-written.")
+    run.condition("Released", Truth.FALSE, reason, "The workloads stay down: their volumes are half-written.")
     run.look_again(60)
     return False
 

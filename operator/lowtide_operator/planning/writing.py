@@ -148,7 +148,7 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
 
     used = noted_intruders(run)
     if used and any(_would_begin(run, make(volume)) for volume in resolved.volumes):
-        run.fail(INCONSISTENT, f"Not all was written, and nothing more is. {used}")
+        run.fail(INCONSISTENT, "Not all was written when somebody used the volumes, and nothing more is.")
         return False
     return _drive_all(run, resolved, resolved.volumes, make, conclude)
 

@@ -1,5 +1,6 @@
 """A group that was backed up and lost, and what tests ask about its Restore."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lowtide_operator.api import RestoreStatus
@@ -78,6 +79,18 @@ def first_restore_fails(job: MoverJob) -> Fate:
 
 def every_restore_fails(job: MoverJob) -> Fate:
     return Fate("failed", reason="Damaged") if job.purpose is Purpose.RESTORE else Fate()
+
+
+def first_write_of_data(world: Cluster, end: str, then: str = "hang") -> Callable[[MoverJob], Fate]:
+    """How the Restore's writes of the data volume end, and those of the way back."""
+    stored = {volume.snapshot_id for volume in world.snapshots["one"].status.volumes}
+
+    def fate(job: MoverJob) -> Fate:
+        if job.purpose is not Purpose.RESTORE or job.claim != "data":
+            return Fate()
+        return Fate(end if set(job.snapshot_ids) <= stored else then, reason="Damaged")
+
+    return fate
 
 
 def data_is_empty(job: MoverJob) -> Fate:

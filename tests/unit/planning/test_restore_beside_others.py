@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.observed import Uid
 from lowtide_operator.planning.ordering import first_in_the_way
 from lowtide_operator.planning.stamp import StampState, read_stamp
@@ -15,6 +15,7 @@ from tests.unit.planning.restores import (
     RUN,
     backed_up,
     counts,
+    first_write_of_data,
     in_place,
     made,
     message,
@@ -26,18 +27,6 @@ from tests.unit.planning.restores import (
 )
 
 UNSTOPPED = {"strategy": "None"}
-
-
-def the_way_back_hangs(world: Cluster) -> None:
-    """The restore of data fails, and the way back is never over."""
-    stored = {volume.snapshot_id for volume in world.snapshots["one"].status.volumes}
-
-    def fate(job: MoverJob) -> Fate:
-        if job.purpose is not Purpose.RESTORE or job.claim != "data":
-            return Fate()
-        return Fate("failed", reason="Damaged") if set(job.snapshot_ids) <= stored else Fate("hang")
-
-    world.fate = fate
 
 
 def rolling_back(world: Cluster) -> bool:
@@ -53,7 +42,7 @@ def in_the_way(world: Cluster) -> str | None:
 def test_one_that_stopped_nothing_keeps_others_away_while_it_rolls_back():
     world = backed_up()
     nobody_uses_them(world)
-    the_way_back_hangs(world)
+    world.fate = first_write_of_data(world, "failed")
     in_place(world, quiesce=UNSTOPPED)
     until(world, rolling_back)
     assert in_the_way(world) == "Restore back"
@@ -140,7 +129,7 @@ def test_one_that_stopped_nothing_sees_a_pod_that_comes_while_it_writes(new: boo
 
 def test_nothing_more_is_written_beneath_an_application_nor_once_it_is_away_for_a_moment():
     world = backed_up()
-    the_way_back_hangs(world)
+    world.fate = first_write_of_data(world, "failed")
     in_place(world, mover={"retry": {"limit": 5, "backoff": "5s"}})
     until(world, writing)
     intruded(world, "pod")
@@ -169,7 +158,7 @@ def test_one_volume_after_the_other_none_begins_after_an_application_was_seen():
 
 def test_the_way_back_beside_an_application_is_told_as_such():
     world = backed_up()
-    the_way_back_hangs(world)
+    world.fate = first_write_of_data(world, "failed")
     in_place(world)
     until(world, rolling_back)
     world.step()

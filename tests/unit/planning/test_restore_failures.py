@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from lowtide_operator.api import RestoreSpec
 from lowtide_operator.planning.actions import MoverJob, Purpose
 from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, HOLD_ANNOTATION
 from lowtide_operator.planning.stamp import StampState, read_stamp
-from tests.property.planning_world import Fate, reasons
+from tests.property.planning_world import Cluster, Fate, reasons
 from tests.unit.planning.restores import (
     MOVER,
     RUN,
@@ -17,14 +18,26 @@ from tests.unit.planning.restores import (
     counts,
     every_restore_fails,
     first_restore_fails,
+    first_write_of_data,
     in_place,
     made,
     message,
+    nobody_uses_them,
     outcome,
     status,
     until,
     writing,
 )
+
+
+def end_the_holds(world: Cluster) -> None:
+    """A person does what the condition says."""
+    for workload in list(world.workloads.values()):
+        labels = {key: value for key, value in workload.meta.labels.items() if key != HELD_LABEL}
+        notes = {key: value for key, value in workload.meta.annotations.items() if key != HOLD_ANNOTATION}
+        meta = replace(world.touched(workload.meta), labels=labels, annotations=notes)
+        world.workloads[workload.meta.uid] = replace(workload, meta=meta)
+
 
 # --- failures
 
@@ -98,11 +111,7 @@ def test_if_both_fail_it_stalls_with_the_command_to_release_by_hand(safety: str)
     world.run(RUN, ("orphans", ""), rounds=20)
     assert world.restores["back"].meta.finalizers == (FINALIZER,)
     assert counts(world) == {"db": 0, "web": 0}
-    for workload in list(world.workloads.values()):
-        labels = {key: value for key, value in workload.meta.labels.items() if key != HELD_LABEL}
-        notes = {key: value for key, value in workload.meta.annotations.items() if key != HOLD_ANNOTATION}
-        meta = replace(world.touched(workload.meta), labels=labels, annotations=notes)
-        world.workloads[workload.meta.uid] = replace(workload, meta=meta)
+    end_the_holds(world)
     world.run(RUN, rounds=20)
     assert "back" not in world.restores
 
@@ -222,3 +231,91 @@ def test_a_restore_and_the_snapshot_that_it_waits_for_do_not_wait_for_each_other
     assert reasons(world.snapshots["two"].status.conditions)["Ready"] == ("True", "Complete")
     assert outcome(world) == ("True", "Restored")
     assert world.contents["data"] == "newer"
+
+
+# --- a Restore that can't be read any more
+
+
+def unreadable(world: Cluster) -> RestoreSpec | None:
+    """An operator with another model reads it."""
+    found = world.restores["back"]
+    world.restores["back"] = replace(found, spec=None, invalid="spec.mover: no such mover.")
+    return found.spec
+
+
+@pytest.mark.parametrize("rolls_back", [False, True])
+def test_one_that_can_not_be_read_after_the_first_write_ends_nothing_and_goes_on_once_it_can(rolls_back: bool):
+    world = backed_up()
+    world.fate = first_write_of_data(world, "failed" if rolls_back else "hang")
+    in_place(world)
+    until(world, lambda w: ("data", "back" if rolls_back else "") in made(w, Purpose.RESTORE))
+    world.step()
+    movers = [mover.job.name for mover in world.movers.values() if mover.job.writes and mover.job.claim == "data"]
+    assert movers
+    spec = unreadable(world)
+    world.run(RUN, ("orphans", ""), rounds=20)
+    assert (outcome(world), counts(world)) == (("False", "InvalidSpec"), {"db": 0, "web": 0})
+    assert "half-written" in message(world)
+    assert "spec.mover: no such mover. Install the version of Lowtide" in message(world)
+    assert "kubectl scale statefulset/db -n shop --replicas=1" in message(world)
+    assert movers[0] in {mover.job.name for uid, mover in world.movers.items() if uid in world.pods}
+    world.restores["back"] = replace(world.restores["back"], spec=spec, invalid="")
+    world.fate = lambda job: Fate()
+    world.run(RUN)
+    assert outcome(world) == (("False", "Damaged") if rolls_back else ("True", "Restored"))
+    assert ("Stalled" in reasons(status(world).conditions)) is rolls_back
+    assert (world.contents["data"], counts(world)) == ("lost" if rolls_back else "data of data", {"db": 1, "web": 3})
+
+
+def test_one_that_can_not_be_read_ends_once_a_person_ended_its_holds():
+    world = backed_up()
+    world.fate = first_write_of_data(world, "hang")
+    in_place(world)
+    until(world, writing)
+    unreadable(world)
+    world.run(RUN, rounds=5)
+    end_the_holds(world)
+    world.run(RUN, rounds=20)
+    assert outcome(world) == ("False", "InvalidSpec")
+    assert status(world).end_time is not None
+    assert not world.jobs
+
+
+@pytest.mark.parametrize("strategy", ["None", "ScaleDown"])
+def test_one_that_holds_nothing_and_can_not_be_read_ends_its_mover_only_when_it_is_deleted(strategy: str):
+    world = backed_up()
+    nobody_uses_them(world)
+    world.fate = first_write_of_data(world, "hang")
+    in_place(world, quiesce={"strategy": strategy})
+    until(world, writing)
+    unreadable(world)
+    world.run(RUN, rounds=10)
+    assert (outcome(world), status(world).end_time) == (("False", "InvalidSpec"), None)
+    assert world.jobs
+    world.delete(*RUN)
+    world.run(RUN, rounds=20)
+    assert (world.restores, world.jobs) == ({}, {})
+
+
+@pytest.mark.parametrize("after", ["restored", "rolled back"])
+def test_one_whose_volumes_are_whole_ends_without_being_read(after: str):
+    world = backed_up()
+    if after != "restored":
+        world.fate = first_write_of_data(world, "failed", then="ok")
+    in_place(world)
+    state = StampState.RESTORED if after == "restored" else StampState.ROLLED_BACK
+    until(world, lambda w: (stamp := read_stamp(w.claims["data"])) is not None and stamp.state is state)
+    unreadable(world)
+    world.run(RUN)
+    assert outcome(world)[0] == "False"
+    assert (counts(world), world.held()) == ({"db": 1, "web": 3}, [])
+
+
+def test_one_that_can_not_be_read_before_the_first_write_fails():
+    world = backed_up()
+    in_place(world)
+    until(world, lambda w: status(w).quiesce is not None)
+    unreadable(world)
+    world.run(RUN)
+    assert outcome(world) == ("False", "InvalidSpec")
+    assert (counts(world), world.contents["data"]) == ({"db": 1, "web": 3}, "lost")
