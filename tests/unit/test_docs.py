@@ -88,6 +88,13 @@ def test_the_arguments_of_jobs_are_there(path: Path) -> None:
             check(container["args"])
 
 
+def test_the_network_policy_selects_movers() -> None:
+    (text,) = blocks(CHECKOUT / "docs" / "how-to" / "network-and-size.md", "yaml")
+    mover = yaml.safe_load((CHECKOUT / "tests/unit/manifests/golden/preflight.yaml").read_text())
+    selected = yaml.safe_load(text)["spec"]["podSelector"]["matchLabels"]
+    assert selected.items() <= mover["spec"]["template"]["metadata"]["labels"].items()
+
+
 def check(words: list[str]) -> None:
     """Fail where `words` are no arguments of lowtide."""
     command: click.Command = root_command()
