@@ -26,10 +26,10 @@ from lowtide_operator.api.snapshot import VolumeOutcome
 from lowtide_operator.api.values import format_time
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
-from lowtide_operator.planning.gone import in_the_way
+from lowtide_operator.planning.gone import in_the_way, pods_in_the_way
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.intruders import INCONSISTENT, note_intruders, verdict_on
-from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs
+from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs, latest
 from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER
@@ -49,7 +49,7 @@ from lowtide_operator.planning.targets import (
     unstamp_claims,
 )
 from lowtide_operator.planning.tasks import Task
-from lowtide_operator.planning.writing import BACK, roll_back, take_safety, with_additions, write
+from lowtide_operator.planning.writing import BACK, SAFETY, roll_back, take_safety, with_additions, write
 
 STEPS = ("Quiesced", "Restored", "Released", "Ready")
 
@@ -153,7 +153,7 @@ def _before_writing(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore
         run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
         if not quiesce(run, spec.quiesce, targets):
             return False
-        if spec.quiesce.strategy is QuiesceStrategy.NONE and (users := in_the_way(targets, run.world, run.now)):
+        if spec.quiesce.strategy is QuiesceStrategy.NONE and (users := _users(run, targets)):
             run.fail(
                 "VolumeInUse",
                 f"quiesce.strategy is None, and {', '.join(users)} uses a volume that is to be written: stop it, or "
@@ -172,6 +172,13 @@ def _before_writing(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore
         run.condition("Quiesced", Truth.TRUE, "NotNeeded", "Only new claims are written: nothing is stopped.")
     run.update(first_write_time=run.now)
     return True
+
+
+def _users(run: Restoring, targets: frozenset[str]) -> tuple[str, ...]:
+    """What uses the targets, none of which was stopped. Once the safety mover of one was begun, its attachment may be
+    ours."""
+    saving = frozenset(claim for claim in targets if latest(run, Purpose.BACKUP, claim, SAFETY) is not None)
+    return in_the_way(targets - saving, run.world, run.now) + pods_in_the_way(saving, run.world, run.now)
 
 
 def _preflight(run: Restoring, spec: RestoreSpec, policy: str) -> bool:

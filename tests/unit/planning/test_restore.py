@@ -7,6 +7,7 @@ import pytest
 
 from lowtide_operator.api.restore import PolicySource
 from lowtide_operator.planning.actions import Purpose
+from lowtide_operator.planning.observed import Attachment
 from lowtide_operator.planning.observed_pods import Identity
 from lowtide_operator.planning.source import find_by_policy
 from lowtide_operator.planning.stamp import StampState, read_stamp
@@ -19,6 +20,7 @@ from tests.unit.planning.restores import (
     data_is_empty,
     in_place,
     made,
+    nobody_uses_them,
     outcome,
     status,
     until,
@@ -250,3 +252,39 @@ def test_another_restore_of_the_same_spec_does_run():
     in_place(world, name="again")
     world.run(("restore", "again"))
     assert world.contents["data"] == "data of data"
+
+
+def test_one_that_stops_nothing_is_not_stopped_by_the_attachment_of_its_own_safety_mover():
+    world = backed_up(attach=True)
+    nobody_uses_them(world)
+    in_place(world, quiesce={"strategy": "None"})
+    world.run(RUN)
+    assert outcome(world) == ("True", "Restored")
+    assert made(world, Purpose.BACKUP) == [("data", "safety"), ("files", "safety")]
+
+
+@pytest.mark.parametrize("safety", ["Take", "Skip"])
+@pytest.mark.parametrize("left", ["a pod", "an attachment"])
+def test_one_that_stops_nothing_writes_no_volume_that_is_in_use_before_it_begins(left: str, safety: str):
+    world = backed_up(attach=True)
+    nobody_uses_them(world)
+    if left == "a pod":
+        world.add_pod("shell", "data")
+    else:
+        world.attachments.add(Attachment("pv-data", "node-a"))
+    in_place(world, quiesce={"strategy": "None"}, safetySnapshot=safety)
+    world.run(RUN)
+    assert outcome(world) == ("False", "VolumeInUse")
+    assert (world.contents["data"], made(world, Purpose.BACKUP)) == ("lost", [])
+
+
+def test_one_that_stops_nothing_fails_where_a_pod_comes_while_it_saves_the_volume():
+    world = backed_up(attach=True)
+    nobody_uses_them(world)
+    world.fate = lambda job: Fate("hang") if job.purpose is Purpose.BACKUP else Fate()
+    in_place(world, quiesce={"strategy": "None"})
+    until(world, lambda w: any(mover.job.purpose is Purpose.BACKUP for mover in w.movers.values()))
+    world.add_pod("shell", "data")
+    world.run(RUN)
+    assert outcome(world) == ("False", "VolumeInUse")
+    assert (world.contents["data"], status(world).first_write_time) == ("lost", None)
