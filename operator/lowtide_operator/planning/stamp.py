@@ -50,6 +50,7 @@ def read_stamp(claim: Claim) -> Stamp | None:
 
 
 def spec_hash(spec: RestoreSpec) -> str:
-    """The same for the same spec, whatever its object is called."""
-    text = json.dumps(spec.to_body(), sort_keys=True)
+    """The same for the same spec, whatever its object is called, and in every version: a default, which the next
+    version may have more of, is left out."""
+    text = json.dumps(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
