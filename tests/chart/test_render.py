@@ -101,17 +101,26 @@ def test_no_role_of_the_operator_touches_secrets_or_asks_for_everything(
         assert not {"bind", "escalate", "impersonate"} & set(rule["verbs"])
 
 
-def test_across_the_cluster_the_operator_only_looks(render: Render) -> None:
-    rendered = render("namespaces={shop}")
-    (binding,) = of_kind(rendered, "ClusterRoleBinding")
-    (role,) = [r for r in of_kind(rendered, "ClusterRole") if r["metadata"]["name"] == binding["roleRef"]["name"]]
-    for rule in role["rules"]:
+def test_across_the_cluster_the_operator_only_looks_but_for_letting_go_of_what_is_its_own(render: Render) -> None:
+    rendered = render("namespaces={shop,wiki}")
+    bound = {binding["roleRef"]["name"] for binding in of_kind(rendered, "ClusterRoleBinding")}
+    roles = {r["metadata"]["name"]: r["rules"] for r in of_kind(rendered, "ClusterRole")}
+    assert bound == {"lowtide-lowtide-cluster", "lowtide-lowtide-going"}
+    for rule in roles["lowtide-lowtide-cluster"]:
         assert set(rule["verbs"]) <= {"get", "list", "watch"}
-    looked_at = {resource for rule in role["rules"] for resource in rule["resources"]}
+    looked_at = {resource for rule in roles["lowtide-lowtide-cluster"] for resource in rule["resources"]}
     assert looked_at == {
         "namespaces", "persistentvolumes", "nodes", "csidrivers", "volumeattachments", "customresourcedefinitions",
         "storageclasses", "volumesnapshotclasses", "volumegroupsnapshotclasses",
     }  # fmt: skip
+    assert roles["lowtide-lowtide-going"] == [
+        {"apiGroups": ["lowtide.dev"], "resources": ["snapshots", "restores"], "verbs": ["get", "list", "patch"]}
+    ]
+    policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(rendered, "ValidatingAdmissionPolicy")}
+    conditions = [condition["expression"] for condition in policies["lowtide-lowtide-going"]["matchConditions"]]
+    assert conditions[1] == "!(request.namespace in ['shop','wiki'])", "what the operator serves needs no narrowing"
+    names = {b["spec"]["policyName"] for b in of_kind(rendered, "ValidatingAdmissionPolicyBinding")}
+    assert names == set(policies), "a policy that nothing binds narrows nothing"
 
 
 def test_each_served_namespace_has_a_binding_and_no_other(render: Render) -> None:
@@ -222,7 +231,7 @@ def test_people_write_as_admins_only_and_look_as_viewers(render: Render) -> None
     for found in aggregated.values():
         (rule,) = found
         assert rule["resources"] == ["backuppolicies", "snapshots", "restores"], "a status is the operator's alone"
-    assert len(of_kind(render("rbac.aggregate=false"), "ClusterRole")) == 3
+    assert len(of_kind(render("rbac.aggregate=false"), "ClusterRole")) == 4
 
 
 def test_the_operator_is_one_and_may_do_little(render: Render) -> None:

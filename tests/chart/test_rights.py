@@ -97,6 +97,54 @@ def test_a_run_by_copies_needs_no_other_rights_and_no_claim_but_a_copy_can_be_de
 
 
 @pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
+def test_a_namespace_that_is_deleted_goes_although_its_role_binding_goes_first(shop: World) -> None:
+    """Nobody can make another RoleBinding there, and an operator that starts finds it so."""
+    shop.policy()
+    shop.snapshot(deletionPolicy="Delete")
+    shop.await_ready(kinds.SNAPSHOT, "first")
+    shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
+    shop.snapshot("second", deletionPolicy="Delete")
+    wait_for("movers run", lambda: shop.movers.count("backup") == 4, within=60, seen=shop.operator.tail)
+    kubectl, space = shop.plane.kubectl, shop.namespace
+    kubectl("create", "namespace", "elsewhere")
+    spec = {"policyName": "nightly"}
+    foreign = {"apiVersion": "lowtide.dev/v1alpha1", "kind": "Snapshot", "spec": spec}
+    kubectl.apply({**foreign, "metadata": {"name": "foreign", "namespace": "elsewhere", "finalizers": ["a.example/b"]}})
+    own = ("-n", "elsewhere", "--as", "system:serviceaccount:lowtide:lowtide")
+    none = ("--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    refused = kubectl.run("patch", "snapshots.lowtide.dev", "foreign", *none, *own)
+    assert "only lets go" in refused.stderr
+    kubectl("delete", "namespace", "elsewhere", "--wait=false")
+    kubectl("patch", "snapshots.lowtide.dev", "foreign", *none, *own)
+    shop.operator.kill()
+    kubectl("delete", "namespace", space, "--wait=false")
+    kubectl("delete", "rolebinding", "lowtide-lowtide-served", "-n", space, "--ignore-not-found")
+    for name in ("first", "second"):
+        wait_for(
+            "its deletion has come to it",
+            lambda name=name: (
+                "deletionTimestamp" in (shop.api.get(kinds.SNAPSHOT, space, name) or {"metadata": {}})["metadata"]
+            ),
+            within=60,
+        )
+    shop.operator.start(ready=False)
+    wait_for(
+        "the namespace is gone",
+        lambda: shop.api.get(kinds.NAMESPACE, None, space) is None,
+        within=120,
+        every=0.5,
+        seen=lambda: shop.operator.text()[-20000:],
+    )
+    wait_for(
+        "no release pod is left",
+        lambda: shop.api.list(kinds.JOB, "lowtide", RELEASE_OF_LABEL) == [],
+        within=30,
+        seen=shop.operator.tail,
+    )
+    assert shop.movers.forgotten == [], "what was stored stays in the repository"
+
+
+@pytest.mark.parametrize("shop", ["one namespace"], indirect=True)
 def test_only_the_account_of_hooks_may_execute_commands_and_only_where_it_is_said(shop: World) -> None:
     kubectl, space = shop.plane.kubectl, shop.namespace
     flags = ("--set", f"namespaces={{{space}}}", "--set", f"exec.namespaces={{{space}}}")

@@ -327,6 +327,18 @@ class ObservedOrphans:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedGoing:
+    """Input of plan_going: a run in a namespace that is being deleted, of which nothing else can be read any more.
+
+    `run` is the run, `release_jobs` are those of its release pods, in the operator's own namespace.
+    """
+
+    kind: str
+    run: Meta
+    release_jobs: tuple[MoverJobSeen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedArmed:
     """Input of plan_armed, for the release pod of one run.
 

@@ -54,5 +54,11 @@ async def post(cluster: Cluster, event: Announce, now: datetime) -> None:
             await cluster.merge_patch(kinds.EVENT, ref.namespace, name, again)
     except ClusterError as error:
         logger.warning(
-            "the event %s about %s %s/%s was not posted: %s", event.reason, ref.kind, ref.namespace, ref.name, error
+            "the event %s about %s %s/%s (%s) was not posted: %s",
+            event.reason,
+            ref.kind,
+            ref.namespace,
+            ref.name,
+            message,
+            error,
         )

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from lowtide_operator.api.mover import Privilege
 from lowtide_operator.api.policy import Capture, CaptureMethod
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import ClusterError
+from lowtide_operator.cluster.errors import ClusterError, Forbidden
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.observed import (
     Claim,
+    ObservedGoing,
     ObservedOrphans,
     ObservedPolicy,
     ObservedRestore,
@@ -34,9 +35,9 @@ from lowtide_operator.planning.observed import (
 from lowtide_operator.planning.observed_copies import VolumeSnapshot
 from lowtide_operator.planning.observed_pods import MoverProgress, Pod
 from lowtide_operator.reconcile import mover_log, parse
-from lowtide_operator.reconcile.keepers import NO_ARGO, Argo, keepers_of, paused_keepers
+from lowtide_operator.reconcile.keepers import NO_ARGO, Argo, keepers_of, paused_applications, paused_keepers
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
-from lowtide_operator.reconcile.served import is_marked, label, list_if_served
+from lowtide_operator.reconcile.served import is_going, is_marked, label, list_if_served
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ TEMPLATED = (
 OURS = (kinds.BACKUP_POLICY, kinds.SNAPSHOT, kinds.RESTORE)
 HOLDABLE = (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.REPLICA_SET, kinds.CRON_JOB)
 
-Observed = ObservedPolicy | ObservedSnapshot | ObservedRestore | ObservedOrphans
+Observed = ObservedPolicy | ObservedSnapshot | ObservedRestore | ObservedOrphans | ObservedGoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,30 @@ class Gatherer:
 
         Raises ClusterError, and InvalidObject where the object's own status can't be read.
         """
+        try:
+            return await self._whole(key)
+        except Forbidden:
+            if not await is_going(self._cluster, key.namespace):
+                raise
+            return await self._going(key)
+
+    async def _going(self, key: Key) -> Gathered | None:
+        """What can be known in a namespace that is being deleted, or is, where the rights are gone with their
+        RoleBinding: what this namespace's runs left elsewhere, and the runs themselves."""
+        if key.subject is Subject.ORPHANS:
+            keepers = await paused_applications(self._cluster, self.argocd, key.namespace)
+            return Gathered(ObservedOrphans(key.namespace, keepers=keepers), None, self._cluster.now())
+        if key.subject is Subject.POLICY:
+            return None
+        body = await self._cluster.get(KIND_OF[key.subject], key.namespace, key.name)
+        if body is None:
+            return None
+        of_run = f"{naming.RELEASE_OF_LABEL}={body['metadata']['uid']}"
+        jobs = await self._cluster.list(kinds.JOB, self._own_namespace, labels=of_run)
+        going = ObservedGoing(key.subject, parse.meta(body), tuple(parse.mover_job(job) for job in jobs))
+        return Gathered(going, body, self._cluster.now())
+
+    async def _whole(self, key: Key) -> Gathered | None:
         if key.subject is Subject.ORPHANS:
             return await self._orphans(key.namespace)
         body = await self._cluster.get(KIND_OF[key.subject], key.namespace, key.name)

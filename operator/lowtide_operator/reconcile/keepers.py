@@ -58,6 +58,12 @@ async def paused_keepers(cluster: Cluster, argocd: Argo, namespace: str) -> tupl
     """What runs in `namespace` hold, or have just let go. Raises ClusterError."""
     scaled = await list_if_served(cluster, kinds.SCALED_OBJECT, namespace)
     found = [scaled_object(body) for body in scaled or () if is_marked(body)]
+    return (*found, *await paused_applications(cluster, argocd, namespace))
+
+
+async def paused_applications(cluster: Cluster, argocd: Argo, namespace: str) -> tuple[Keeper, ...]:
+    """What of that is in other namespaces. Raises ClusterError."""
+    found: list[Keeper] = []
     of_runs = f"{naming.RUN_NAMESPACE_LABEL}={namespace}"
     for place in argocd.namespaces if argocd.mode is ArgoMode.PAUSE else ():
         bodies = await list_if_served(cluster, kinds.APPLICATION, place, of_runs)

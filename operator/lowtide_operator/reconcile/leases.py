@@ -17,6 +17,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import AlreadyExists, Conflict, Forbidden, NotFound
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL
+from lowtide_operator.reconcile.served import is_going
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class NamespaceLeases:
     async def holds(self, namespace: str) -> bool:
         """Whether the namespace is ours; takes a Lease that is free, and renews ours when a third of its time is over.
 
-        A namespace that does not exist is nobody else's. Raises ClusterError; then nothing may be done in it.
+        A namespace that does not exist is nobody else's, nor is one that is being deleted, if its Lease may not be read
+        any more. Raises ClusterError; then nothing may be done in it.
         """
         async with self._asking.setdefault(namespace, asyncio.Lock()):
             renewed = self._renewed.get(namespace)
@@ -76,7 +78,12 @@ class NamespaceLeases:
     async def _take(self, namespace: str) -> str | None:
         """Take the Lease or renew it where that is due; None where it is ours now, else who holds it."""
         asked = self._clock()
-        lease = await self._cluster.get(kinds.LEASE, namespace, NAME)
+        try:
+            lease = await self._cluster.get(kinds.LEASE, namespace, NAME)
+        except Forbidden:
+            if not await is_going(self._cluster, namespace):
+                raise
+            return None
         if lease is None:
             return await self._create(namespace, asked)
         spec = lease.get("spec") or {}
@@ -112,8 +119,7 @@ class NamespaceLeases:
         except NotFound:
             return None
         except Forbidden:
-            place = await self._cluster.get(kinds.NAMESPACE, None, namespace)
-            if place is None or "deletionTimestamp" not in place["metadata"]:
+            if not await is_going(self._cluster, namespace):
                 raise
             logger.debug("namespace %s is going: nobody can hold it any more", namespace)
         self._renewed[namespace] = asked

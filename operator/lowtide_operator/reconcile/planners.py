@@ -6,14 +6,23 @@ from datetime import datetime
 from typing import assert_never
 
 from lowtide_operator.planning.actions import Plan
-from lowtide_operator.planning.observed import ObservedOrphans, ObservedPolicy, ObservedRestore, ObservedSnapshot
+from lowtide_operator.planning.going import plan_going
+from lowtide_operator.planning.observed import (
+    ObservedGoing,
+    ObservedOrphans,
+    ObservedPolicy,
+    ObservedRestore,
+    ObservedSnapshot,
+)
 from lowtide_operator.planning.orphans import plan_orphans
 from lowtide_operator.planning.policy import plan_policy
 from lowtide_operator.planning.restore import plan_restore
 from lowtide_operator.planning.snapshot import plan_snapshot
 
 
-def plan(observed: ObservedPolicy | ObservedSnapshot | ObservedRestore | ObservedOrphans, now: datetime) -> Plan:
+def plan(
+    observed: ObservedPolicy | ObservedSnapshot | ObservedRestore | ObservedOrphans | ObservedGoing, now: datetime
+) -> Plan:
     """What to do next about what was observed; `now` is the API server's time."""
     match observed:
         case ObservedPolicy():
@@ -24,4 +33,6 @@ def plan(observed: ObservedPolicy | ObservedSnapshot | ObservedRestore | Observe
             return plan_restore(observed, now)
         case ObservedOrphans():
             return plan_orphans(observed, now)
+        case ObservedGoing():
+            return plan_going(observed, now)
     assert_never(observed)

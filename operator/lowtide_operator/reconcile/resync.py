@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import ClusterError, Unreachable
+from lowtide_operator.cluster.errors import ClusterError, Forbidden, Unreachable
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning import naming
@@ -19,7 +19,7 @@ from lowtide_operator.reconcile.gather import HOLDABLE, Gatherer
 from lowtide_operator.reconcile.keys import KIND_OF, Key, Subject
 from lowtide_operator.reconcile.leases import NamespaceLeases
 from lowtide_operator.reconcile.queue import WorkQueue
-from lowtide_operator.reconcile.served import label, list_if_served
+from lowtide_operator.reconcile.served import is_going, label, list_if_served
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Resync:
         found: list[_Found] = []
         for scope in self._scopes:
             try:
-                found.append(await self._in(scope))
+                found.append(await self._in_or_going(scope))
             except ClusterError as error:
                 failed[scope or ""] = error
         objects = [entry for one in found for entry in one.objects]
@@ -78,6 +78,19 @@ class Resync:
                 why,
             )
         return namespaces
+
+    async def _in_or_going(self, scope: str | None) -> _Found:
+        """As `_in`; of a namespace that is being deleted, and with it our rights there, only the runs. (kopf tells
+        nothing more of it, either.)"""
+        try:
+            return await self._in(scope)
+        except Forbidden:
+            if scope is None or not await is_going(self._cluster, scope):
+                raise
+        runs = (Subject.SNAPSHOT, Subject.RESTORE)
+        left = [(subject, body) for subject in runs for body in await self._cluster.list(KIND_OF[subject], scope)]
+        logger.warning("namespace %s is being deleted, or is gone: then take it out of the chart's values", scope)
+        return _Found(left, {scope})
 
     async def _in(self, scope: str | None) -> _Found:
         """What is in a namespace, or anywhere. Raises ClusterError."""

@@ -1,7 +1,8 @@
-"""What gatherers ask of kinds that an API server need not have, and of the labels on an object."""
+"""What gatherers ask of kinds that an API server need not have, of the labels on an object, and of a namespace."""
 
 from __future__ import annotations
 
+from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import NotServed
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.protocol import Cluster, Manifest
@@ -24,6 +25,12 @@ async def get_if_served(cluster: Cluster, kind: Kind, namespace: str, name: str)
         return await cluster.get(kind, namespace, name)
     except NotServed:
         return None
+
+
+async def is_going(cluster: Cluster, namespace: str) -> bool:
+    """Whether a namespace is being deleted, or is not there. Raises ClusterError."""
+    place = await cluster.get(kinds.NAMESPACE, None, namespace)
+    return place is None or "deletionTimestamp" in place["metadata"]
 
 
 def is_marked(body: Manifest) -> bool:

@@ -85,6 +85,20 @@ def test_a_served_namespace_that_is_gone_keeps_no_other_from_being_looked_at(
     assert "namespace gone" in line
 
 
+def test_runs_in_a_namespace_that_is_going_are_found_without_any_right_to_the_rest_of_it() -> None:
+    """Else their finalizer would keep it for ever: an operator that starts hears of them in no other way."""
+    cluster = two_runs()
+    going = {"name": "gone", "deletionTimestamp": "2026-01-05T02:00:00Z"}
+    cluster.put(kinds.NAMESPACE, {"metadata": going})
+    whole = (kinds.SNAPSHOT, kinds.RESTORE, kinds.NAMESPACE)
+    cluster.fault = lambda call: Forbidden("no") if call.namespace == "gone" and call.kind not in whole else None
+    queue: WorkQueue[Key] = WorkQueue()
+    unsettled = cast(Driver, SimpleNamespace(settled=lambda key, version: False))
+    resync = Resync(cluster, ("gone", "left"), queue, unsettled, Gatherer(cluster, "cluster", "lowtide"))
+    assert asyncio.run(resync.once()) == {"gone", "left"}
+    assert len(queue) == 4, "both runs, and the orphans of both"
+
+
 def test_a_namespace_of_applications_that_is_gone_keeps_no_served_one_from_being_looked_at() -> None:
     cluster = two_runs()
     cluster.fault = refusing("argocd")
