@@ -79,6 +79,9 @@ class Metrics:
         self.protected = Gauge(
             "lowtide_policy_protected", "1 where a good snapshot is young enough", of_policy, registry=self.registry
         )
+        self.suspended = Gauge(
+            "lowtide_policy_suspended", "1 where the schedule rests on purpose", of_policy, registry=self.registry
+        )
         self.last_success = Gauge(
             "lowtide_policy_last_success_timestamp_seconds",
             "When the last good snapshot was captured",
@@ -94,7 +97,7 @@ class Metrics:
 
     def policy(self, namespace: str, name: str, status: Mapping[str, object] | None) -> None:
         """Show a policy's status (JSON); None takes the policy out."""
-        gauges = (self.ready, self.protected, self.last_success, self.failures)
+        gauges = (self.ready, self.protected, self.suspended, self.last_success, self.failures)
         if status is None:
             for gauge in gauges:
                 with contextlib.suppress(KeyError):
@@ -102,6 +105,7 @@ class Metrics:
             return
         self.ready.labels(namespace, name).set(truth(status, "Ready") == "True")
         self.protected.labels(namespace, name).set(truth(status, "Protected") == "True")
+        self.suspended.labels(namespace, name).set(condition(status, "Ready").get("reason") == "Suspended")
         self.failures.labels(namespace, name).set(int(str(status.get("consecutiveFailures", 0))))
         if last := status.get("lastSuccessfulTime"):
             self.last_success.labels(namespace, name).set(datetime.fromisoformat(str(last)).timestamp())

@@ -30,6 +30,17 @@ async def test_probes_answer_503_with_the_sentence_and_metrics_are_in_prometheus
     assert 'lowtide_policy_consecutive_failures{namespace="shop",policy="nightly"} 2.0' in text
     assert 'lowtide_policy_ready{namespace="shop",policy="nightly"} 1.0' in text
     assert 'lowtide_policy_protected{namespace="shop",policy="nightly"} 0.0' in text
+    assert 'lowtide_policy_suspended{namespace="shop",policy="nightly"} 0.0' in text
+
+
+def test_a_policy_that_is_suspended_on_purpose_is_told_from_others() -> None:
+    metrics = Metrics()
+    labels = {"namespace": "shop", "policy": "nightly"}
+    for reason, value in (("Suspended", 1), ("Scheduled", 0)):
+        metrics.policy("shop", "nightly", {"conditions": [{"type": "Ready", "status": "True", "reason": reason}]})
+        assert metrics.registry.get_sample_value("lowtide_policy_suspended", labels) == value
+    metrics.policy("shop", "nightly", None)
+    assert metrics.registry.get_sample_value("lowtide_policy_suspended", labels) is None
 
 
 def test_a_log_line_is_one_json_object_with_its_stack() -> None:

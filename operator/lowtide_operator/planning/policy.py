@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from lowtide_operator.api import BackupPolicySpec, BackupPolicyStatus, SnapshotStatus
-from lowtide_operator.api.conditions import Truth, find, is_true, with_condition, without_condition
+from lowtide_operator.api.conditions import Truth, is_true, with_condition, without_condition
 from lowtide_operator.api.mover import Privilege
 from lowtide_operator.api.policy import SnapshotCounts
 from lowtide_operator.api.snapshot import Origin
@@ -49,7 +49,6 @@ def plan_policy(observed: ObservedPolicy, now: datetime) -> Plan:
         schedule = _schedule(policy, spec)
     except ScheduleError as error:
         draft.stalled("InvalidSchedule", str(error))
-        draft.protected(own, spec, None)
         return draft.plan()
     draft.refused = refusal(
         spec,
@@ -123,12 +122,13 @@ class _Draft:
         )
 
     def stalled(self, reason: str, message: str) -> None:
-        """The spec can't be followed."""
+        """The spec can't be followed: no run will be made, so nothing is protected, however young the last one is."""
         self.condition("Ready", Truth.FALSE, reason, message)
         self.condition("Stalled", Truth.TRUE, reason, message)
         self._set(next_schedule_time=None)
-        if find(self.status.conditions, "Protected") is None:
-            self.condition("Protected", Truth.UNKNOWN, reason, "No run is planned.")
+        last = self.status.last_successful_time
+        when = f" The last good Snapshot was of {format_time(last)}." if last is not None else ""
+        self.condition("Protected", Truth.FALSE, reason, f"No run is planned.{when}")
 
     def summarise(self, own: tuple[SnapshotObject, ...]) -> None:
         """What the policy's Snapshots tell. Times of good ones are kept when these are deleted."""

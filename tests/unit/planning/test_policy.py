@@ -245,6 +245,31 @@ def test_protected_ends_when_the_next_slot_is_overdue_and_not_before():
     assert condition.status == "True"
 
 
+@pytest.mark.parametrize(
+    ("time_zone", "reason"), [("Europe/Berln", "InvalidSchedule"), (None, "InvalidSpec")], ids=["a typo", "unreadable"]
+)
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_policy_that_can_not_be_followed_protects_nothing(time_zone: str | None, reason: str, ran: bool):
+    """Else the alert is blind: no run is made, and without a schedule nothing is ever too old."""
+    world = cluster()
+    if ran:
+        at(world, TWO)
+        finish(world, "db-202603020200", good=True)
+        at(world, TWO + timedelta(minutes=9))
+        assert protected(world) == ("True", "Protected")
+    policy = world.policies["db"]
+    spec = policy.spec.model_copy(update={"time_zone": time_zone}) if time_zone and policy.spec is not None else None
+    world.policies["db"] = replace(policy, spec=spec, invalid="" if time_zone else "spec.volumes: not read")
+    at(world, world.now)
+    assert protected(world) == ("False", reason)
+    condition = find(world.policies["db"].status.conditions, "Protected")
+    assert condition is not None
+    assert ("2026-03-02T02:00" in condition.message) is ran
+    world.policies["db"] = replace(world.policies["db"], spec=policy.spec, invalid="")
+    at(world, world.now)
+    assert protected(world)[0] == ("True" if ran else "Unknown")
+
+
 def test_failures_are_counted_since_the_last_good_run():
     world = cluster(schedule=None)
     for number, good in enumerate([False, True, False, False]):
