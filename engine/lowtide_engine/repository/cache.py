@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ class Cache:
         self._guard = threading.Lock()
         self._packs: OrderedDict[str, int] = OrderedDict()
         self._filling: dict[str, threading.Lock] = {}
+        self._full = False
 
     @classmethod
     def open(cls, root: Path, repository_id: str, *, now: float | None = None) -> Cache | None:
@@ -85,6 +86,10 @@ class Cache:
         """Where the files are."""
         return self._folder
 
+    def holds(self, file: File) -> bool:
+        """Whether it has a file, or may take it: not once one could not be written."""
+        return not self._full or file.name in self._packs or self._path(file).exists()
+
     def load(self, file: File) -> bytes | None:
         """The whole file, or None where it isn't cached; a damaged one is dropped."""
         try:
@@ -109,6 +114,7 @@ class Cache:
                 os.unlink(name)
                 raise
         except OSError as error:
+            self._full = True
             _log.info("could not cache %s: %s", file, error.strerror)
 
     def drop(self, file: File) -> None:
@@ -120,15 +126,14 @@ class Cache:
         with contextlib.suppress(OSError):
             self._path(file).unlink()
 
-    def retain(self, kind: FileKind, names: Collection[str]) -> None:
-        """Drop everything of a kind but `names`: what is no longer in the repository."""
-        wanted = set(names)
+    def retain(self, kind: FileKind, wanted: Callable[[str], bool]) -> None:
+        """Drop everything of a kind but what is `wanted` by its name: what is no longer in the repository."""
         try:
             present = [entry.name for entry in os.scandir(self._folder / kind)]
         except OSError:
             return
         for name in present:
-            if _REPOSITORY_ID.fullmatch(name) and name not in wanted:
+            if _REPOSITORY_ID.fullmatch(name) and not wanted(name):
                 self.drop(File(kind, name))
 
     def piece(self, pack: File, offset: int, length: int, fetch: Callable[[], bytes]) -> bytes:
@@ -233,7 +238,7 @@ class CachedStorage:
     def list(self, kind: FileKind) -> Iterator[Listed]:
         listed = [*self._inner.list(kind)]
         if kind in _CACHED_WHOLE:
-            self._cache.retain(kind, [entry.name for entry in listed])
+            self._cache.retain(kind, {entry.name for entry in listed}.__contains__)
         return iter(listed)
 
     def delete(self, file: File) -> None:
@@ -250,13 +255,13 @@ class CachedStorage:
 def load_piece(
     storage: Storage, cache: Cache | None, pack: str, offset: int, length: int, size: int, *, fresh: bool = False
 ) -> bytes:
-    """A range of a pack: through the cache where one is given and the pack is not too large for it; `fresh` drops
-    it from there first.
+    """A range of a pack: through the cache where one is given that has room for it; `fresh` drops it from there
+    first.
     """
     file = File(FileKind.DATA, pack)
     if cache is not None and fresh:
         cache.drop(file)
-    if cache is None or size > LARGEST_PACK:
+    if cache is None or size > LARGEST_PACK or not cache.holds(file):
         return storage.load(file, offset, length)
     data = cache.piece(file, offset, length, lambda: storage.load(file))
     if len(data) != length:

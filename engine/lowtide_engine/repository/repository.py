@@ -282,6 +282,8 @@ class LockedRepository:
         """
         opened = self._repository
         index = load_index(opened.storage, opened.files, opened.kernel_key, tick=tick)
+        if opened.cache is not None:
+            opened.cache.retain(FileKind.DATA, index.has_tree_blobs)
         return IndexedRepository(opened, self._lock, index)
 
     def delete_snapshot(self, name: str) -> None:

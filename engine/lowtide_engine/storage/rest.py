@@ -6,6 +6,7 @@ file. A server that is append-only also lets nobody delete anything but locks, w
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
@@ -188,15 +189,14 @@ class RestStorage:
         manager: urllib3.PoolManager
         if self._proxy:
             known = credentials_of(self._proxy)
-            asking = urllib3.util.make_headers(proxy_basic_auth=known or None)
+            asking = {"proxy-authorization": _basic(known)} if known else {}
             manager = urllib3.ProxyManager(self._proxy, proxy_headers=asking, **shared)
         else:
             manager = urllib3.PoolManager(**shared)
         pool = manager.connection_from_host(address.host, address.port, "https" if address.tls else "http")
-        pool.headers = urllib3.util.make_headers(
-            user_agent="lowtide",
-            basic_auth=f"{address.user}:{address.password}" if address.user else None,
-        )
+        pool.headers = {"user-agent": "lowtide"}
+        if address.user:
+            pool.headers["authorization"] = _basic(f"{address.user}:{address.password}")
         return pool
 
     def _target(self, path: str) -> str:
@@ -286,6 +286,11 @@ class RestStorage:
 def open_rest(location: str, options: StorageOptions) -> RestStorage:
     """A REST storage from restic's form of a location; opens no connection."""
     return RestStorage(RestLocation.parse(location, options.environment), options)
+
+
+def _basic(credentials: str) -> str:
+    """In UTF-8, as Go sends them: urllib3 knows Latin-1 only, and no euro sign."""
+    return f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
 
 def _path(file: File) -> str:

@@ -117,6 +117,9 @@ class SftpStorage:
                 raise StorageRefused(f"{place}: {error}", hint="check owner and mode of the folder") from error
             case asyncssh.SFTPConnectionLost() | asyncssh.SFTPNoConnection():
                 raise StorageError(f"{place}: the connection was lost", retryable=True, ambiguous=saving) from error
+            case asyncssh.SFTPFailure():
+                # What it says of all that it has no word for: a disk's error, a limit, a file system that was away.
+                raise StorageError(f"{place}: {error}", retryable=True, ambiguous=saving) from error
             case asyncssh.SFTPError():
                 raise StorageError(f"{place}: {error}") from error
             case asyncssh.HostKeyNotVerifiable():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -126,6 +127,33 @@ def test_a_pack_that_is_too_large_is_read_in_ranges(cache: Cache, origin: Faulty
     origin.inner.save(PACK, DATA)
     assert load_piece(origin, cache, PACK.name, 7, 9, 10**9) == DATA[7:16]
     assert [*(cache.folder / "data").iterdir()] == []
+
+
+def test_where_the_disk_is_full_pieces_are_read_and_no_whole_packs(
+    cache: Cache, origin: FaultyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is cached by then is still of use."""
+    loaded: list[tuple[str, int | None]] = []
+    load = origin.load
+
+    def note(file: File, offset: int = 0, length: int | None = None) -> bytes:
+        loaded.append((file.name, length))
+        return load(file, offset, length)
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    other = os.urandom(50_000)
+    name = hashlib.sha256(other).hexdigest()
+    origin.inner.save(PACK, DATA)
+    origin.inner.save(File(FileKind.DATA, name), other)
+    assert piece(origin, cache, 0, 10) == DATA[:10]
+    monkeypatch.setattr(origin, "load", note)
+    monkeypatch.setattr(os, "rename", full)
+    for offset in range(0, 40_000, 10_000):
+        assert load_piece(origin, cache, name, offset, 10, len(other)) == other[offset : offset + 10]
+        assert piece(origin, cache, offset, 10) == DATA[offset : offset + 10]
+    assert loaded == [(name, None), (name, 10), (name, 10), (name, 10)]
 
 
 def test_a_damaged_pack_in_the_cache_is_found_out_when_it_is_opened(cache: Cache, origin: FaultyStorage) -> None:

@@ -237,6 +237,18 @@ def test_a_damaged_snapshot_stops_or_is_told(repository: Repository, storage: St
         assert told == [bad]
 
 
+def test_the_cache_keeps_only_packs_that_the_index_names(storage: Storage, clock: FakeClock, tmp_path: Path) -> None:
+    init_repository(storage, PASSWORD, clock=clock, kdf=CHEAP)
+    repository = open_repository(storage, PASSWORD, clock=clock, cache_root=tmp_path)
+    assert repository.cache is not None
+    with repository.locked() as locked:
+        (kept,) = store_tree(locked.load_index())
+    pruned = File(FileKind.DATA, "ab" * 32)
+    repository.cache.save(pruned, b"a pack that a prune removed")
+    repository.unlocked().load_index()
+    assert [path.name for path in (repository.cache.folder / "data").iterdir()] == [kept]
+
+
 def test_without_a_lock_nothing_is_written(repository: Repository, storage: Storage) -> None:
     indexed = repository.unlocked().load_index()
     for write in (

@@ -219,6 +219,14 @@ def test_a_server_that_does_not_say_how_long_an_answer_is(storage: RestStorage, 
             storage.load(PACK, offset, length)
 
 
+@pytest.mark.parametrize(("user", "password"), [("me", "hunter2"), ("jürgen", "5 €")])
+def test_credentials_are_sent_as_restic_sends_them(user: str, password: str) -> None:
+    environment = {"RESTIC_REST_USERNAME": user, "RESTIC_REST_PASSWORD": password}
+    storage = open_rest("rest:http://127.0.0.1:1/", StorageOptions(environment=environment))
+    kind, _, sent = storage._pool.headers["authorization"].partition(" ")
+    assert (kind, base64.b64decode(sent)) == ("Basic", f"{user}:{password}".encode())
+
+
 @pytest.mark.parametrize("status", ["413", "507"])
 def test_a_full_server_is_final(retrying: Retrying, stub: Stub, status: str) -> None:
     stub.faults = [status]
