@@ -1,8 +1,9 @@
 """What a plan may ask for: a closed union of actions, and the plan that holds them.
 
-apply executes a plan's actions in order and stops at the first that fails; the next plan is made from a new
-observation. Every action may be executed twice: its docstring says what then happens. A conflict (409 on a
-precondition) is no error: it means that the observation was stale, and the object is observed and planned anew.
+apply executes a plan's actions in order and stops at the first that fails, but makes every release that stands behind
+one that failed; the next plan is made from a new observation. Every action may be executed twice: its docstring says
+what then happens. A conflict (409 on a precondition) is no error: it means that the observation was stale, and the
+object is observed and planned anew.
 """
 
 from __future__ import annotations
@@ -271,6 +272,11 @@ class PatchWorkload:
     replicas: int | None = None
     suspend: bool | None = None
     release: bool = False
+
+
+def is_release(action: Action) -> bool:
+    """Whether the action puts back what was stopped."""
+    return isinstance(action, PatchWorkload) and action.release
 
 
 @dataclass(frozen=True, slots=True)

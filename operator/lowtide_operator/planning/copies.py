@@ -164,6 +164,9 @@ def discarded(run: Run[SnapshotStatus]) -> bool:
     later."""
     left = discard(run)
     since = run.status.failure.time if run.status.failure is not None else run.since("Uploaded")
+    ledger = run.status.quiesce
+    if since is not None and ledger is not None and ledger.released_time is not None:
+        since = max(since, ledger.released_time)
     if left and since is not None and run.now < since + DISCARD_FOR:
         return False
     if left:

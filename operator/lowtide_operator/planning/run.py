@@ -20,11 +20,13 @@ from lowtide_operator.planning.actions import (
     Action,
     Announce,
     CheckUnchanged,
+    DeleteCopy,
     PatchWorkload,
     Plan,
     Ref,
     SetFinalizers,
     WriteStatus,
+    is_release,
 )
 from lowtide_operator.planning.naming import API_VERSION
 from lowtide_operator.planning.observed import Meta, World
@@ -130,11 +132,12 @@ class Run(Generic[S]):
             self.look_again_in = seconds
 
     def plan(self) -> Plan:
-        """What to do. Empty for a run of which nothing is left to do."""
+        """What to do. Empty for a run of which nothing is left to do. Its first effects put workloads back and its last
+        ones delete copies, since a plan ends where the cluster refuses something."""
         if self.ended:
             self._end_progress()
         status = self.status.to_body()
-        actions: tuple[Action, ...] = tuple(self.effects)
+        actions: tuple[Action, ...] = tuple(sorted(self.effects, key=_turn))
         if self._news:
             actions = (WriteStatus(self.ref, self.meta.resource_version, status), *actions, *self._transitions())
         if self._finalizers is not None and self._finalizers != self.meta.finalizers:
@@ -177,6 +180,13 @@ class Run(Generic[S]):
         if self.known is None and self.status == type(self.status)():
             return False
         return self.status.to_body() != self.known
+
+
+def _turn(effect: Action) -> int:
+    """Its place in a plan; those of one place stay in the order in which they were asked for."""
+    if is_release(effect):
+        return 0
+    return 2 if isinstance(effect, DeleteCopy) else 1
 
 
 def whole_seconds(moment: datetime) -> datetime:

@@ -79,6 +79,8 @@ def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:
         _advance(run, snapshot.spec)
     if run.failing:
         _unwind(run, snapshot.spec.policy_name if snapshot.spec is not None else "")
+        if not _holds(run):
+            discard(run)
     ledger = run.status.quiesce
     if ledger is not None and ledger.released_time is None:
         run.look_again_at(ledger.deadline)
@@ -259,7 +261,6 @@ def _unwind(run: Run[SnapshotStatus], policy: str) -> None:
     if failure is None:
         return
     run.waiting(failure.reason, failure.message)
-    discard(run)
     if makes_copies(run.status.resolved) and not _released(run):
         end_jobs(run, ENDED_FIRST, lost_after=LOST_MOVER)
         return

@@ -1,4 +1,5 @@
-"""Executes a plan's actions, one after the other, and stops at the first that fails.
+"""Executes a plan's actions, one after the other, and stops at the first that fails; but one workload that can't be put
+back keeps no other down.
 
 What an action promises is said at its class in planning/actions.py. Conflict here always means: what the plan rests on
 is no longer so, observe again.
@@ -41,6 +42,7 @@ from lowtide_operator.planning.actions import (
     StampClaim,
     TakeOver,
     WriteStatus,
+    is_release,
 )
 from lowtide_operator.reconcile import events
 
@@ -71,13 +73,23 @@ class Applier:
         """Execute `actions` in order, and answer how many of them wrote something.
 
         `body` is the object that the plan is about, as it was observed: a status equal to its own is not written. An
-        Announce is posted only if all before it went well. Raises ClusterError at the first action that fails.
+        Announce is posted only if all before it went well. Raises ClusterError at the first action that fails; where
+        that is a release, once those behind it were made.
         """
         versions: dict[tuple[str, str], str] = {}
         written = 0
+        failed: ClusterError | None = None
         for action in actions:
-            if await self._do(action, body, now, versions):
-                written += 1
+            if failed is not None and not is_release(action):
+                continue
+            try:
+                written += await self._do(action, body, now, versions)
+            except ClusterError as error:
+                if not is_release(action):
+                    raise
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return written
 
     async def _do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +12,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Conflict, Forbidden, NotServed, Unreachable
 from lowtide_operator.cluster.kinds import Kind
 from lowtide_operator.cluster.memory import Call
+from lowtide_operator.planning.naming import HELD_LABEL
 from lowtide_operator.reconcile.driver import Driver
 from lowtide_operator.reconcile.gather import Gatherer
 from lowtide_operator.reconcile.keys import Key, Subject
@@ -44,6 +46,17 @@ def at(number: int, error: BaseException) -> tuple[list[int], object]:
         return error if seen[0] == number else None
 
     return seen, fault
+
+
+async def look_until(shop: Shop, key: Key, reached: Callable[[], bool], *, looks: int = 60) -> None:
+    """Let operator and world take turns until `reached()`."""
+    for _ in range(looks):
+        if reached():
+            return
+        await shop.driver.reconcile(key)
+        shop.step()
+        shop.cluster.advance(2)
+    raise AssertionError(f"not reached in {looks} looks: {shop.status(key)}")
 
 
 async def writes_of_a_run(**spec: str) -> int:
@@ -266,6 +279,53 @@ async def test_a_quota_ends_a_run_by_copies_at_once_with_its_words_and_the_workl
     assert "exceeded quota: objects" in failure
     shop.assert_back()
     assert "backup" not in {words[0] for words in shop.commands}
+
+
+@pytest.mark.parametrize("method", ["Snapshot", "GroupSnapshot", "Clone"])
+async def test_a_policy_that_refuses_the_deletion_of_copies_keeps_nothing_down(method: str) -> None:
+    shop = Shop()
+    shop.policy(capture={"method": method})
+    key = shop.snapshot()
+    await look_until(shop, key, lambda: bool(shop.copies()))
+
+    def fault(call: Call) -> BaseException | None:
+        deletes = call.verb == "delete" and call.kind not in (kinds.JOB, kinds.POD)
+        return Forbidden(f"deleting {call.kind} {call.name}: refused by a policy") if deletes else None
+
+    shop.cluster.fault = fault
+    body = shop.cluster.peek(kinds.DEPLOYMENT, SHOP, "web")
+    assert body is not None
+    del body["metadata"]["labels"][HELD_LABEL]
+    shop.cluster.put(kinds.DEPLOYMENT, body)
+    assert shop.held() == ["db"]
+    await look_until(shop, key, lambda: not shop.held(), looks=5)
+    assert shop.counts()["db"] == 1
+    await look_until(shop, key, lambda: bool(shop.status(key).get("endTime")), looks=200)
+    assert shop.ready(key)[0] == "False"
+
+
+async def test_a_group_is_declared_complete_although_its_copies_may_not_be_deleted() -> None:
+    shop = Shop()
+    shop.policy(capture={"method": "Snapshot"})
+    key = shop.snapshot()
+    refused = Forbidden("refused by a policy")
+    shop.cluster.fault = lambda c: refused if c.verb == "delete" and c.kind == kinds.CLAIM else None
+    await look_until(shop, key, lambda: "verdict" in {words[0] for words in shop.commands})
+    shop.assert_back()
+
+
+@pytest.mark.parametrize(("refused", "other"), [(kinds.DEPLOYMENT, "db"), (kinds.STATEFUL_SET, "web")])
+async def test_a_workload_that_can_not_be_put_back_keeps_no_other_down(refused: Kind, other: str) -> None:
+    shop = Shop()
+    key = shop.snapshot()
+    await look_until(shop, key, lambda: len([words for words in shop.commands if words[0] == "backup"]) == 2)
+    shop.cluster.fault = lambda c: Forbidden("refused by a policy") if c.verb == "patch" and c.kind == refused else None
+    await look_until(shop, key, lambda: other not in shop.held())
+    assert shop.ready(key) == ("Unknown", "Forbidden")
+    shop.cluster.fault = lambda call: None
+    await shop.drive(key)
+    assert shop.ready(key) == ("True", "Complete")
+    shop.assert_back()
 
 
 OF_GROUPS = (kinds.GROUP_SNAPSHOT, kinds.GROUP_SNAPSHOT_CLASS)
