@@ -123,6 +123,23 @@ def test_a_pod_without_a_controller_is_refused(zoo: World) -> None:
     assert "deletionTimestamp" not in pen.get(kinds.POD, "shell")["metadata"]
 
 
+@pytest.mark.zoo("pod-ended")
+def test_nothing_is_stopped_for_a_pod_whose_end_nobody_recorded(zoo: World) -> None:
+    pen = Pen.build(zoo, "rejected", quiesce={"timeout": "3s"})
+    pen.add(kinds.DEPLOYMENT, "rejected-web")
+    generation = pen.get(kinds.DEPLOYMENT, "rejected-web")["metadata"]["generation"]
+    zoo.api.create(kinds.POD, bare_pod(pen, "rejected"))
+    wait_for("it runs", lambda: pen.get(kinds.POD, "rejected")["status"].get("phase") == "Running", within=PATIENCE)
+    lost = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "containerStatuses": None}
+    zoo.api.patch(kinds.POD, zoo.namespace, "rejected", {"status": lost}, "status")
+    pen.snapshot()
+    assert f"kubectl -n {zoo.namespace} delete pod rejected" in pen.await_failed("PodInTheWay")
+    pen.assert_untouched(kinds.DEPLOYMENT, "rejected-web", generation, 1)
+    zoo.api.delete(kinds.POD, zoo.namespace, "rejected")
+    pen.snapshot("rejected-again")
+    pen.await_ready("rejected-again")
+
+
 @pytest.mark.zoo("other-controller")
 def test_what_another_controller_owns_is_refused_and_its_owner_named(zoo: World) -> None:
     """A Deployment and a pod of custom resources, as operators for caches and databases make them."""

@@ -38,6 +38,16 @@ def pods_in_the_way(claims: frozenset[str], world: World, now: datetime) -> tupl
     return tuple(sorted(f"pod {pod.meta.name}" for pod in world.pods if _may_mount(pod, claims, world, now)))
 
 
+def left_behind(claims: frozenset[str], world: World, now: datetime) -> tuple[Pod, ...]:
+    """The finished pods in the way that waiting alone does not take out of it: nobody recorded their end, or their node
+    is lost. A kubelet that starts again may reject a pod that had run, so one without containers proves nothing."""
+    return tuple(
+        pod
+        for pod in world.pods
+        if pod.finished and pod.meta.deleted is None and _is_unclear(pod, world) and _may_mount(pod, claims, world, now)
+    )
+
+
 def came_back(claims: frozenset[str], world: World, since: datetime, now: datetime) -> tuple[str, ...]:
     """The pods and Jobs that used one of `claims` after `since`, when all were gone: each as words for a person."""
     pods = tuple(
@@ -68,6 +78,9 @@ def _may_mount(pod: Pod, claims: frozenset[str], world: World, now: datetime) ->
         return True
     if pod.node == "":
         return False
-    ended = pod.ended
-    on_ready_node = any(node.name == pod.node and node.ready for node in world.nodes)
-    return ended is None or now - ended <= FINISHED_FOR or not on_ready_node
+    return _is_unclear(pod, world) or (pod.ended is not None and now - pod.ended <= FINISHED_FOR)
+
+
+def _is_unclear(pod: Pod, world: World) -> bool:
+    """Whether nobody can tell since when the finished pod's volumes are unmounted."""
+    return pod.ended is None or not any(node.name == pod.node and node.ready for node in world.nodes)

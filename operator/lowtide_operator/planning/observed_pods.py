@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One entry of status.containerStatuses, with the image and the memory limit of its spec.
+    """One entry of status.containerStatuses or .initContainerStatuses, with the image and the memory limit of its spec.
 
     `waiting` and `terminated` are the reasons of the current state ("" if it is another one), `message` the message
     of either; for a terminated container that is its termination message. `started` is when one that runs began. If
@@ -80,6 +80,7 @@ class Pod:
     reason: str = ""
     message: str = ""
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
     identity: Identity = Identity()
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """spec.tolerations as they stand."""
@@ -98,5 +99,6 @@ class Pod:
     @property
     def ended(self) -> datetime | None:
         """When its last container ended, for a finished pod whose kubelet said so."""
-        times = [container.finished for container in self.containers if container.finished is not None]
+        containers = (*self.init_containers, *self.containers)
+        times = [container.finished for container in containers if container.finished is not None]
         return max(times) if self.finished and times else None

@@ -20,7 +20,7 @@ from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, Quiesc
 from lowtide_operator.planning.actions import PatchWorkload
 from lowtide_operator.planning.argocd import argocd_refusals
 from lowtide_operator.planning.arming import arm, keep_armed
-from lowtide_operator.planning.gone import came_back, in_the_way
+from lowtide_operator.planning.gone import came_back, in_the_way, left_behind
 from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold
 from lowtide_operator.planning.keepers import (
     is_keeper,
@@ -165,6 +165,20 @@ def _intend(
                 f"Job {jobs} still used a volume of the group after quiesce.timeout: choose a schedule at which it "
                 f"does not run, or a longer timeout.",
             )
+        return
+    left = left_behind(claims, run.world, run.now)
+    if left:
+        run.update(quiesce=None)
+        names = ", ".join(pod.meta.name for pod in left)
+        text = (
+            f"Pod {names} has ended, but it is not known when, or its node is not ready, so a volume of the group may "
+            f"still be mounted. Nothing is stopped."
+        )
+        _wait(run, "PodInTheWay", text)
+        since = run.since("Quiesced")
+        if since is not None and run.now >= since + settings.timeout:
+            pods = " ".join(pod.meta.name for pod in left)
+            run.fail("PodInTheWay", f"{text} Delete it: kubectl -n {run.meta.namespace} delete pod {pods}")
         return
     held = next((found for found in stopped if HELD_LABEL in found.meta.labels), None)
     if held is not None:

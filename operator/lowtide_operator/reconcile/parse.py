@@ -101,7 +101,8 @@ def pod(body: Manifest) -> Pod:
         started=_time(status.get("startTime")),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
-        containers=_containers(spec, status),
+        containers=_containers(spec.get("containers"), status.get("containerStatuses")),
+        init_containers=_containers(spec.get("initContainers"), status.get("initContainerStatuses")),
         identity=_identity(spec),
         tolerations=tuple(spec.get("tolerations") or ()),
     )
@@ -317,10 +318,12 @@ def _claims(spec: Mapping[str, Any], *, pod_name: str = "") -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Container, ...]:
-    specs = {container["name"]: container for container in spec.get("containers") or ()}
+def _containers(
+    specified: Iterable[Mapping[str, Any]] | None, statuses: Iterable[Mapping[str, Any]] | None
+) -> tuple[Container, ...]:
+    specs = {container["name"]: container for container in specified or ()}
     found = []
-    for entry in status.get("containerStatuses") or ():
+    for entry in statuses or ():
         state = entry.get("state") or {}
         of = specs.get(entry["name"], {})
         waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}

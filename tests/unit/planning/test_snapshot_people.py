@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from lowtide_operator.api.quiesce import HeldState
 from lowtide_operator.planning.actions import PatchWorkload
 from lowtide_operator.planning.naming import RELEASED_ANNOTATION
-from tests.property.planning_world import reasons
+from lowtide_operator.planning.observed_pods import Container
+from tests.property.planning_world import START, reasons
 from tests.unit.planning.runs import (
     RUN,
     cluster,
@@ -193,3 +196,40 @@ def test_a_passed_deadline_forbids_stopping_anything():
     world.run(RUN)
     assert outcome(world) == ("False", "MaxDowntimeExceeded")
     assert "PatchWorkload" not in world.log
+
+
+@pytest.mark.parametrize(
+    "node",
+    [pytest.param("node-a", id="nobody recorded its end"), pytest.param("node-gone", id="its node is gone")],
+)
+def test_nothing_is_stopped_for_a_pod_whose_end_nobody_will_ever_know(node: str):
+    """A pod that was rejected, or evicted, stays until a person deletes it: the volumes count as mounted."""
+    world = cluster()
+    ends = () if node == "node-a" else (Container("main", terminated="Completed", finished=START),)
+    world.add_pod("old", "data", phase="Failed", node=node, containers=ends)
+    lowest = dict(counts(world))
+    for _ in range(60):
+        world.step()
+        world.reconcile(*RUN)
+        lowest = {name: min(count or 0, lowest[name] or 0) for name, count in counts(world).items()}
+        world.pass_time(10)
+    assert lowest == {"db": 1, "web": 3}
+    assert outcome(world) == ("False", "PodInTheWay")
+    assert "kubectl -n shop delete pod old" in message(world)
+
+
+def test_a_pod_that_is_in_the_way_is_waited_for():
+    world = cluster()
+    old = world.add_pod("old", "data", phase="Failed")
+    until(world, lambda w: reasons(status(w).conditions).get("Quiesced") == ("False", "PodInTheWay"))
+    del world.pods[old.meta.uid]
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")
+
+
+def test_a_pod_that_ended_a_moment_ago_keeps_nothing_from_being_stopped():
+    world = cluster()
+    world.add_pod("old", "data", phase="Failed", containers=(Container("main", "", finished=world.now),))
+    until(world, down)
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")

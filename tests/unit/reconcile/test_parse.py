@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -138,6 +139,15 @@ def test_how_a_container_ended_and_what_it_left() -> None:
     assert (container.terminated, container.exit_code, container.message) == ("OOMKilled", 137, "{}")
     assert (container.memory_limit, container.image) == ("64Mi", "i")
     assert pod.ended == container.finished
+
+
+def test_a_pod_that_failed_in_an_init_container_ended_with_it() -> None:
+    waiting = {"name": "main", "state": {"waiting": {"reason": "PodInitializing"}}}
+    ended = {"name": "migrate", "state": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-05T02:01:00Z"}}}
+    status = {"phase": "Failed", "containerStatuses": [waiting], "initContainerStatuses": [ended]}
+    pod = parse.pod(body(spec={"initContainers": [{"name": "migrate", "image": "i"}]}, status=status))
+    assert pod.ended == datetime(2026, 1, 5, 2, 1, tzinfo=UTC)
+    assert [container.name for container in pod.containers] == ["main"]
 
 
 def test_the_end_of_a_movers_log_tells_how_far_it_is() -> None:
