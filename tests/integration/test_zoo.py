@@ -196,6 +196,47 @@ def test_an_update_that_is_kept_back_is_not_rolled_out_by_a_backup(
     pen.await_ready(f"{name}-updated")
 
 
+def versions(pen: Pen) -> list[str]:
+    """Which template each pod of the pen's workload was made from."""
+    pods = pen.world.api.list(kinds.POD, pen.world.namespace, f"app={pen.name}")
+    return sorted((pod["metadata"].get("annotations") or {}).get("version", "1") for pod in pods)
+
+
+def update(pen: Pen, **spec: Any) -> None:
+    template = {"metadata": {"annotations": {"version": "2"}}}
+    pen.world.api.patch(kinds.DEPLOYMENT, pen.world.namespace, pen.name, {"spec": {"template": template, **spec}})
+
+
+@pytest.mark.zoo("deployment-paused")
+def test_a_rollout_that_is_paused_half_way_is_not_finished_by_a_backup(zoo: World) -> None:
+    pen = Pen.build(zoo, "halfway")
+    gently = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    pen.add(kinds.DEPLOYMENT, replicas=3, strategy=gently)
+    update(pen, minReadySeconds=500)
+    wait_for("one pod is new", lambda: pen.get(kinds.DEPLOYMENT)["status"].get("updatedReplicas") == 1, within=PATIENCE)
+    zoo.api.patch(kinds.DEPLOYMENT, zoo.namespace, "halfway", {"spec": {"paused": True}})
+    pen.await_running(kinds.DEPLOYMENT, "halfway", 4)
+    generation = pen.get(kinds.DEPLOYMENT)["metadata"]["generation"]
+    pen.snapshot()
+    assert "finish or undo the update first" in pen.await_failed("UpdateWaiting")
+    pen.assert_untouched(kinds.DEPLOYMENT, "halfway", generation, 3)
+    assert versions(pen) == ["1", "1", "1", "2"]
+
+
+@pytest.mark.zoo("deployment-paused")
+def test_what_is_paused_before_its_rollout_comes_back_as_it_was(zoo: World) -> None:
+    pen = Pen.build(zoo, "frozen")
+    pen.add(kinds.DEPLOYMENT, replicas=2)
+    update(pen, paused=True)
+    pen.await_running(kinds.DEPLOYMENT, "frozen", 2)
+    before = {pod for pod in zoo.pods() if pod.startswith("frozen")}
+    pen.snapshot()
+    pen.await_ready()
+    pen.await_running(kinds.DEPLOYMENT, "frozen", 2)
+    assert not before & set(zoo.pods())
+    assert versions(pen) == ["1", "1"]
+
+
 ROLL_OUT = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
 
 

@@ -113,11 +113,12 @@ class Workload:
     without it). `suspended` is spec.suspend for Job and CronJob. `claims` are the PVC names in the pod template (its
     ephemeral volumes excepted), `claim_templates` the names of volumeClaimTemplates: a StatefulSet names
     `<template>-<name>-<ordinal>` for every ordinal. `when_scaled` is persistentVolumeClaimRetentionPolicy.whenScaled
-    ("Retain" where unset). `update_waits` is whether pods of a StatefulSet have an older revision that OnDelete or a
-    partition keeps. `ready` is status.readyReplicas, `observed_generation` is status.observedGeneration.
-    `finished` is, for a Job, whether it is Complete or Failed; `started` its status.startTime. `writer` is the field
-    manager that set spec.replicas or spec.suspend last, as managedFields say ("" where they don't). `selector` is
-    spec.selector as `kubectl get pods -l` takes it, "" where the kind has none.
+    ("Retain" where unset). `update_waits` is whether pods have an older revision that a StatefulSet's OnDelete or
+    partition, or a Deployment's pause, keeps. `ready` is status.readyReplicas, `observed_generation` is
+    status.observedGeneration. `finished` is, for a Job, whether it is Complete or Failed; `started` its
+    status.startTime. `writer` is the field manager that set spec.replicas or spec.suspend last, as managedFields say
+    ("" where they don't). `selector` is spec.selector as `kubectl get pods -l` takes it, "" where the kind
+    has none.
     """
 
     api_version: str

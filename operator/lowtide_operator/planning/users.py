@@ -111,8 +111,8 @@ def refusal_of(workload: Workload) -> Refusal | None:
     if workload.update_waits:
         return Refusal(
             "UpdateWaiting",
-            f"{called} has pods of an older revision that OnDelete or a partition keeps, and after scaling it down all "
-            f"pods would start with the new one: finish or undo the update first.",
+            f"{called} has pods of an older revision that OnDelete, a partition or a pause of its rollout keeps, and "
+            f"after scaling it down all pods would start with the new one: finish or undo the update first.",
         )
     odd = unreadable(workload_switches(workload.meta))
     if odd:

@@ -126,7 +126,7 @@ def workload(body: Manifest) -> Workload:
         claims=_claims(template),
         claim_templates=tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()),
         when_scaled=retention.get("whenScaled", "Retain"),
-        update_waits=kind == "StatefulSet" and _update_waits(spec, status),
+        update_waits=_update_waits(kind, spec, status),
         identity=_identity(template),
         tolerations=tuple(template.get("tolerations") or ()),
         finished=kind == "Job" and any(is_true(status, name) for name in ("Complete", "Failed")),
@@ -162,11 +162,15 @@ def _writer(body: Manifest, field: str) -> str:
     return str(newest.get("manager", ""))
 
 
-def _update_waits(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
-    """Whether an update strategy keeps pods at an older revision, for as long as nobody deletes them."""
+def _update_waits(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether the workload has pods of two revisions for as long as nobody goes on with its update."""
+    updated, replicas = status.get("updatedReplicas", 0), status.get("replicas", 0)
+    if kind == "Deployment":
+        # With none updated there is only one ReplicaSet with pods, which is the one that is scaled up again.
+        return bool(spec.get("paused")) and 0 < updated < replicas
     strategy = spec.get("updateStrategy") or {}
     keeps = strategy.get("type") == "OnDelete" or bool((strategy.get("rollingUpdate") or {}).get("partition"))
-    return keeps and status.get("updatedReplicas", 0) < status.get("replicas", 0)
+    return kind == "StatefulSet" and keeps and updated < replicas
 
 
 def claim(body: Manifest) -> Claim:

@@ -11,6 +11,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Unreachable
 from lowtide_operator.errors import InvalidObject
 from lowtide_operator.planning.observed import ObservedSnapshot
+from lowtide_operator.planning.users import refusal_of
 from lowtide_operator.reconcile import mover_log, parse
 from lowtide_operator.reconcile.gather import Gatherer
 from lowtide_operator.reconcile.keys import Key, Subject
@@ -81,6 +82,18 @@ def test_the_replicas_that_nobody_wrote_are_one_and_kinds_without_them_have_none
     cron = {"suspend": True, "jobTemplate": {"spec": {"template": {"spec": {"volumes": []}}}}}
     found = parse.workload(body("CronJob", "batch/v1", spec=cron))
     assert (found.replicas, found.suspended) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("paused", "updated", "waits"),
+    [(True, 1, True), (True, 0, False), (True, 3, False), (False, 1, False)],
+)
+def test_a_rollout_that_is_paused_half_way_waits(paused: bool, updated: int, waits: bool) -> None:
+    status = {"replicas": 3, "updatedReplicas": updated}
+    web = parse.workload(body("Deployment", "apps/v1", spec={"replicas": 3, "paused": paused}, status=status))
+    assert web.update_waits is waits
+    refused = refusal_of(web)
+    assert (refused.reason if refused is not None else "") == ("UpdateWaiting" if waits else "")
 
 
 @pytest.mark.parametrize(
