@@ -112,6 +112,9 @@ class Resolved(Model):
     """Where the backup goes."""
     repository_id: str | None = None
     """The id of the repository that the preflight opened; a Secret that opens another one later is refused."""
+    known_repository_id: str | None = None
+    """The id of the repository that earlier runs of the policy used: where the Secret leads to none, none is made.
+    Absent before the first of them has opened one."""
     volumes: Annotated[tuple[ResolvedVolume, ...], Field(json_schema_extra=BY_CLAIM)] = ()
     """The claims of the group."""
     capture: Capture

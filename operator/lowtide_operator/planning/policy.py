@@ -146,11 +146,18 @@ class _Draft:
             failures += snapshot.status.failure is not None
         opened = [s.status for s in own if s.status.resolved is not None and s.status.resolved.repository_id]
         newest = max(opened, key=lambda s: s.start_time or self.policy.meta.created, default=None)
+        former, repository = status.repository_id, _repository(newest) or status.repository_id
+        if former is not None and repository is not None and repository != former:
+            text = (
+                f"The last run used repository {repository[:12]}, those before it {former[:12]}: if nobody moved it on "
+                f"purpose, correct the Secret."
+            )
+            self.effects.append(Announce(self.ref, warning=True, reason="RepositoryMoved", message=text))
         self._set(
             snapshots=SnapshotCounts(total=len(own), ready=len(good), failed=len(failed)),
             last_successful_time=max((*captured, *_some(status.last_successful_time)), default=None),
             consecutive_failures=failures,
-            repository_id=_repository(newest) or status.repository_id,
+            repository_id=repository,
         )
 
     def schedule(
@@ -242,14 +249,24 @@ class _Draft:
                 self.condition("Protected", Truth.UNKNOWN, "NoRunYet", "No run has ended yet.")
         elif due is not None and newest < due:
             text = f"The newest good Snapshot is of {format_time(newest)}; one of {format_time(due)} was promised."
+            text += self._elsewhere(own)
             self.condition("Protected", Truth.FALSE, "TooOld", text)
         else:
-            text = f"The newest good Snapshot is of {format_time(newest)}."
+            text = f"The newest good Snapshot is of {format_time(newest)}.{self._elsewhere(own)}"
             self.condition("Protected", Truth.TRUE, "Protected", text)
         if schedule is not None:
             following = schedule.after(self.now - allowed)
             if following is not None:
                 self.wait((following + allowed - self.now).total_seconds() + 1)
+
+    def _elsewhere(self, own: tuple[SnapshotObject, ...]) -> str:
+        """A sentence about good Snapshots that the last run's repository does not have; "" where there are none."""
+        used = [_repository(snapshot.status) for snapshot in own if is_good(snapshot)]
+        others = [found for found in used if found not in (None, self.status.repository_id)]
+        if not others:
+            return ""
+        names = ", ".join(sorted({str(found)[:12] for found in others}))
+        return f" {len(others)} good Snapshots are in another repository than the last run used: {names}."
 
     def _ready(self, reason: str, message: str) -> None:
         """The spec is followed; its runs, which go on to be made and to be counted as failures, may be refused."""

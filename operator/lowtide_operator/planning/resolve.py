@@ -198,6 +198,7 @@ def _resolved(
         policy_generation=policy.meta.generation,
         start_by=start_by,
         repository=spec.repository,
+        known_repository_id=policy.status.repository_id,
         volumes=tuple(
             ResolvedVolume(
                 claim=claim.meta.name,

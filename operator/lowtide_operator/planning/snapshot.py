@@ -154,7 +154,8 @@ def _preflight(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved)
     """Prove that the repository can be opened and locked, before anything is stopped."""
 
     def build(name: str, attempt: int) -> MoverJob:
-        return replace(describe_for(run, spec, resolved, Purpose.PREFLIGHT, name, attempt), create=True)
+        job = describe_for(run, spec, resolved, Purpose.PREFLIGHT, name, attempt)
+        return replace(job, create=resolved.known_repository_id is None)
 
     def keep_id(record: JobRecord, result: Result) -> None:
         if record.outcome in GOOD and result.repository_id:
@@ -177,10 +178,13 @@ def _preflight(run: Run[SnapshotStatus], spec: SnapshotSpec, resolved: Resolved)
         return False
     if record.outcome in GOOD and run.status.resolved is not None and run.status.resolved.repository_id:
         return True
-    run.fail(
-        record.reason or "PreflightFailed",
-        f"The repository can't be used, so nothing was stopped: {record.message or 'it has no id.'}",
-    )
+    text = f"The repository can't be used, so nothing was stopped: {record.message or 'it has no id.'}"
+    if record.reason == "RepositoryMissing" and resolved.known_repository_id is not None:
+        text = (
+            f"{text} Earlier runs of the policy used repository {resolved.known_repository_id[:12]}, and no empty one "
+            f"is made in its place: correct the Secret. If a new one is wanted, make it there by lowtide init."
+        )
+    run.fail(record.reason or "PreflightFailed", text)
     return False
 
 

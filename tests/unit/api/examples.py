@@ -379,6 +379,7 @@ STATUS: dict[str, Model] = {
             start_by=_THEN,
             repository=_REPOSITORY,
             repository_id="ab" * 32,
+            known_repository_id="ab" * 32,
             volumes=(
                 ResolvedVolume(
                     claim="data",

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from lowtide_operator.api.conditions import find
-from lowtide_operator.api.snapshot import SnapshotStatus
+from lowtide_operator.api.mover import Mover
+from lowtide_operator.api.policy import Capture, CaptureMethod
+from lowtide_operator.api.quiesce import Quiesce
+from lowtide_operator.api.repository import Repository
+from lowtide_operator.api.snapshot import Resolved, SnapshotStatus
 from lowtide_operator.planning.actions import Announce, CreateSnapshot
 from tests.property.planning_world import START, Cluster, reasons
 
@@ -293,3 +297,32 @@ def test_the_last_success_is_remembered_after_its_snapshot_is_gone():
     at(world, START + timedelta(minutes=2))
     assert world.policies["db"].status.last_successful_time == START
     assert protected(world)[0] != "True"
+
+
+def test_a_repository_that_is_another_than_before_is_warned_of():
+    world = cluster()
+    for name, repository in (("first", "a" * 64), ("second", "b" * 64)):
+        world.add_snapshot(name, policy="db")
+        finish(world, name, good=True)
+        found = world.snapshots[name]
+        resolved = Resolved(
+            policy_uid="u",
+            policy_generation=1,
+            repository=Repository(secret_name="s"),
+            repository_id=repository,
+            capture=Capture(method=CaptureMethod.DIRECT),
+            quiesce=Quiesce(),
+            mover=Mover(),
+        )
+        status = found.status.model_copy(update={"resolved": resolved, "start_time": world.now})
+        world.snapshots[name] = replace(found, status=status)
+        actions = at(world, world.now + timedelta(minutes=1))
+        warned = [action for action in actions if isinstance(action, Announce)]
+        assert [action.reason for action in warned] == ([] if name == "first" else ["RepositoryMoved"])
+    assert "those before it aaaaaaaaaaaa" in warned[0].message
+    protected = find(world.policies["db"].status.conditions, "Protected")
+    assert protected is not None
+    assert protected.message.endswith(
+        "1 good Snapshots are in another repository than the last run used: aaaaaaaaaaaa."
+    )
+    assert not [action for action in at(world, world.now) if isinstance(action, Announce)]

@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from lowtide_operator.planning.actions import PatchWorkload, Purpose
+from lowtide_operator.planning.actions import MoverJob, PatchWorkload, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, RELEASED_ANNOTATION
-from tests.property.planning_world import START, Fate, reasons
+from tests.property.planning_others import REPOSITORY
+from tests.property.planning_world import START, Cluster, Fate, reasons
 from tests.unit.planning.runs import (
     RUN,
     cluster,
@@ -290,3 +291,33 @@ def test_what_can_not_be_backed_up_fails_the_run_before_anything_is_stopped(poli
     assert outcome(world) == ("False", reason)
     assert "CreateJob" not in world.log
     assert message(world).endswith(".")
+
+
+def preflight(world: Cluster, snapshot: str) -> MoverJob:
+    """The Job of the snapshot's preflight, as it is made."""
+    for _ in range(60):
+        made = [mover.job for mover in world.movers.values() if mover.job.purpose is Purpose.PREFLIGHT]
+        mine = [job for job in made if job.owner.name == snapshot]
+        if mine:
+            return mine[0]
+        world.step()
+        world.reconcile("snapshot", snapshot)
+        world.pass_time(2)
+    raise AssertionError("it never came")
+
+
+def test_only_a_policy_that_never_had_a_repository_gets_a_new_one():
+    """An edited Secret with a slip in its location: an empty repository there would look like a good one."""
+    world = cluster()
+    assert preflight(world, "one").create
+    world.run(RUN)
+    world.reconcile("policy", "db")
+    world.add_snapshot("two")
+    fates(world, preflight=Fate("failed", reason="RepositoryMissing"))
+    assert not preflight(world, "two").create
+    world.run(("snapshot", "two"))
+    failed = world.snapshots["two"].status.failure
+    assert failed is not None
+    assert failed.reason == "RepositoryMissing"
+    assert f"Earlier runs of the policy used repository {REPOSITORY[:12]}" in failed.message
+    assert "lowtide init" in failed.message
