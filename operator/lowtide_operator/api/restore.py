@@ -160,6 +160,11 @@ class RestoreSpec(Model):
     rules = (
         Rule("self == oldSelf", "a Restore runs once and can't be changed: make another one"),
         Rule(
+            "self.volumes.all(v, self.volumes.filter(w, w.claim == v.claim).size() == 1)",
+            "name each claim once: for a second copy make another Restore",
+            lambda self: len({volume.claim for volume in self.volumes}) == len(self.volumes),
+        ),
+        Rule(
             "self.volumes.map(v, has(v.newClaim) ? v.newClaim.name : v.claim).all(n,"
             " self.volumes.filter(v, (has(v.newClaim) ? v.newClaim.name : v.claim) == n).size() == 1)",
             "two volumes can't be restored into one claim",

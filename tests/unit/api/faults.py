@@ -302,6 +302,12 @@ BAD: dict[str, tuple[str, str, Any, str]] = {
     "no word on what happens to other files": (RESTORE, "spec.overwrite", ..., "spec.overwrite: Required value"),
     "an unknown word on it": (RESTORE, "spec.overwrite", "Replace", 'supported values: "Mirror", "Merge"'),
     "no volumes": (RESTORE, "spec.volumes", [], "should have at least 1 items"),
+    "a volume that is named twice": (
+        RESTORE,
+        "spec.volumes",
+        [{"claim": "a"}, {"claim": "a", "newClaim": {"name": "b"}}],
+        "name each claim once: for a second copy make another Restore",
+    ),
     "two volumes into one claim": (
         RESTORE,
         "spec.volumes",
