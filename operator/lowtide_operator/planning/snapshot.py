@@ -45,7 +45,7 @@ from lowtide_operator.planning.tasks import Task
 ENDED_FIRST = frozenset(purpose.value for purpose in Purpose if purpose is not Purpose.AFTER_HOOK)
 """Whose Jobs a run that fails ends before it puts anything back."""
 
-STEPS = ("Quiesced", "Captured", "Released", "Uploaded", "Verified", "Ready")
+STEPS = ("Quiesced", "Captured", "Released", "Uploaded", "Ready")
 
 
 def plan_snapshot(observed: ObservedSnapshot, now: datetime) -> Plan:

@@ -39,6 +39,7 @@ def test_a_run_ends_ready_with_a_verdict_and_leaves_nothing_behind():
     for kind in ("Quiesced", "Captured", "Released", "Uploaded"):
         assert conditions[kind][0] == "True"
     assert not {"Reconciling", "Stalled"} & set(conditions)
+    assert "Unknown" not in {truth for truth, _ in conditions.values()}
     ledger = status(world).quiesce
     assert ledger is not None
     assert ledger.start_time is not None
