@@ -57,6 +57,10 @@ FINAL_REASONS = frozenset(
 )
 """Reasons that the next attempt would meet again: the engine's own, and those that are seen from outside."""
 
+TOLD_FOR = timedelta(hours=1)
+"""How long a task that is tried for ever keeps the record of an attempt: a lock that its mover left is named as dead by
+it, and after half an hour counts as dead by itself."""
+
 GOOD = frozenset({JobOutcome.SUCCEEDED, JobOutcome.PARTIAL})
 
 
@@ -97,8 +101,13 @@ def drive(run: Run[S], task: Task) -> JobRecord | None:
 
 
 def restart(run: Run[S], task: Task, record: JobRecord) -> None:
-    """Start the attempt after `record`, with which the task was over, once nothing of it is left."""
+    """Start the attempt after `record`, with which the task was over, once nothing of it is left.
+
+    Records of attempts that are long over and stored nothing are dropped: this may go on for ever.
+    """
     if may_go_on(run, record):
+        mine = (task.purpose.value, task.claim, task.role)
+        run.update(jobs=tuple(r for r in run.status.jobs if (r.purpose, r.claim, r.role) != mine or _tells(run, r)))
         _start(run, task, record.attempt + 1)
 
 
@@ -167,6 +176,11 @@ def dead_holders(run: Run[S]) -> tuple[str, ...]:
     """The lock hosts of this run's pods that the kubelet reported terminated."""
     place = f"{run.world.cluster}.{run.meta.namespace}"
     return tuple(f"{place}.{record.pod_uid}" for record in run.status.jobs if record.pod_uid is not None)
+
+
+def _tells(run: Run[S], record: JobRecord) -> bool:
+    """Whether an attempt's record is still of use."""
+    return bool(record.snapshot_ids) or record.ended_at is None or run.now < record.ended_at + TOLD_FOR
 
 
 def _start(run: Run[S], task: Task, attempt: int) -> None:

@@ -51,6 +51,31 @@ def test_a_forget_that_fails_keeps_the_object_and_says_what_to_do():
     assert ("one" in world.snapshots, world.repository) == (False, {})
 
 
+@pytest.mark.parametrize("failing", [Purpose.FORGET, Purpose.LOOKUP])
+def test_a_forget_that_keeps_failing_does_not_grow_its_object_until_it_can_not_be_written(failing: Purpose):
+    world = cluster(snapshot=False, volumes={"claims": ["data"]}, mover={"retry": {"limit": 0}})
+    world.add_snapshot(deletionPolicy="Delete")
+    fates(world, backup=Fate("oom", True), lookup=Fate("failed"))
+    world.run(RUN)
+    world.fate = lambda job: Fate("failed", reason="WrongPassword") if job.purpose is failing else Fate()
+    delete(world)
+    most = 0
+    for _ in range(60):
+        for _ in range(4):
+            world.step()
+            world.reconcile(*RUN)
+        most = max(most, len(status(world).jobs))
+        world.pass_time(600)
+    tried = [record for record in status(world).jobs if record.purpose == failing and record.role == "deletion"]
+    assert max(record.attempt for record in tried) > 50, "it is tried every 10 minutes"
+    assert most < 20
+    recent = [record for record in tried if record.pod_uid is not None]
+    assert len(recent) >= 3, "locks that are not old enough to be stale by themselves are still named as dead"
+    fates(world)
+    delete(world)
+    assert ("one" in world.snapshots, world.repository) == (False, {})
+
+
 def test_a_snapshot_deleted_during_its_run_ends_movers_releases_and_goes():
     world = cluster(snapshot=False)
     world.add_snapshot(deletionPolicy="Delete")
