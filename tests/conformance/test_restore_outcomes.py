@@ -10,7 +10,7 @@ import pytest
 
 from lowtide_engine.contract import Result
 from tests.conformance.actors import Lowtide, Restic
-from tests.conformance.rights import without_capabilities
+from tests.conformance.rights import without_capabilities, without_syncing
 from tests.conformance.trees import make_plain_tree
 
 pytestmark = pytest.mark.oracle
@@ -82,6 +82,28 @@ def test_owners_that_cannot_be_set_are_told_and_the_data_is_there(
     assert (outcome.outcome, outcome.reason, outcome.errors) == ("partial", "MetadataIncomplete", 1)
     assert str(target / "large") in outcome.warnings[0]
     assert (target / "large").read_bytes() == (tmp_path / "data" / "large").read_bytes()
+
+
+def test_data_that_does_not_reach_the_disk_is_a_failure(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "data")
+    lowtide.run("init")
+    lowtide.backup("data", cwd=tmp_path)
+
+    ran = lowtide.run("restore", "latest:/data", "--target", tmp_path / "target", code=1, limit=without_syncing)
+
+    assert "cannot be brought to the disk" in ran.err
+    assert result(lowtide).outcome == "failed"
+
+
+def test_patterns_that_match_nothing_are_no_success(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    make_plain_tree(tmp_path / "data")
+    lowtide.run("init")
+    lowtide.backup("data", cwd=tmp_path)
+    target = tmp_path / "target"
+
+    lowtide.run("restore", "latest:/data", "--target", target, "--include", "nothing", "--root-metadata", code=1)
+
+    assert result(lowtide).reason == "NothingMatched"
 
 
 def test_what_is_as_it_was_needs_no_rights(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:

@@ -102,6 +102,44 @@ def test_a_hard_link_to_a_foreign_file_is_cut(overwrite: str, target: Path) -> N
     assert untouched(target)
 
 
+@pytest.mark.parametrize("overwrite", ["always", "if-changed"])
+def test_a_file_all_of_whose_names_are_restored_is_changed_in_place(overwrite: str, target: Path) -> None:
+    """Made anew it would need its space twice; but a name that the snapshot doesn't have is of somebody else."""
+    made = Made()
+    same: dict[str, Any] = {"inode": 7, "device_id": 3, "links": 2}
+
+    def tree(content: bytes, mtime: str = "2030-01-01T00:00:00Z") -> str:
+        sub = made.tree(made.file("b", content, mtime=mtime, **same))
+        return made.tree(made.file("a", content, mtime=mtime, **same), folder("sub", sub))
+
+    assert made.restore(tree(b"one"), target).faults() == []
+    inode = (target / "a").stat().st_ino
+    again = made.restore(tree(b"one"), target, overwrite=overwrite)
+    assert again.faults() == []
+    assert again.actions()[bytes(target / "a")] == again.actions()[bytes(target / "sub/b")] == "unchanged"
+    assert made.restore(tree(b"two", "2031-01-01T00:00:00Z"), target, overwrite=overwrite).faults() == []
+    assert [path.read_bytes() for path in (target / "a", target / "sub/b")] == [b"two"] * 2
+    assert (target / "a").stat().st_ino == (target / "sub/b").stat().st_ino == inode
+    os.link(target / "a", target / "foreign")
+    assert made.restore(tree(b"three"), target, overwrite=overwrite).faults() == []
+    assert [path.read_bytes() for path in (target / "a", target / "sub/b", target / "foreign")] == [
+        b"three",
+        b"three",
+        b"two",
+    ]
+    assert (target / "foreign").stat().st_ino == inode
+
+
+def test_a_folder_that_was_set_aside_goes_though_only_some_is_restored(target: Path) -> None:
+    made = Made()
+    tree = made.tree(made.file("file", b"data"), made.file("other", b"other"))
+    (target / "file" / "deep").mkdir(parents=True)
+    (target / "kept").write_bytes(b"not selected")
+    assert made.restore(tree, target, delete=True, includes=[b"/file"]).faults() == []
+    assert sorted(path.name for path in target.iterdir()) == ["file", "kept"]
+    assert (target / "file").read_bytes() == b"data"
+
+
 class Swapper:
     """Puts a link in the place of a folder while the run waits for data."""
 

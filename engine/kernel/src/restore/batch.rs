@@ -8,6 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::file::File;
+use super::linked::Names;
 use super::metadata::Metadata;
 use super::plan::{Piece, Reading, Want, plan};
 use super::prepare::{Prepared, Preparer};
@@ -38,6 +39,8 @@ pub struct FileJob {
     pub size: u64,
     /// It has other names.
     pub linked: bool,
+    /// Those that the file in its place has, where it has several and they were counted.
+    pub names: Option<Names>,
 }
 
 #[derive(Default)]

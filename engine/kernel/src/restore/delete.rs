@@ -17,7 +17,7 @@ use crate::trees::TreeLoader;
 /// Folders below a deleted one that may be open at once.
 const DEEPEST: usize = 256;
 
-/// Delete what is in a folder, was selected, and has no name in the folder's tree.
+/// Delete what is in a folder, was selected or set aside by us, and has no name in the folder's tree.
 pub fn delete_unknown(session: &Session<'_>, folder: &Visited, loader: &mut TreeLoader<'_>) -> Result<()> {
     let path = &folder.place.path;
     if session.options.dry_run && folder.place.fresh {
@@ -39,7 +39,8 @@ pub fn delete_unknown(session: &Session<'_>, folder: &Visited, loader: &mut Tree
     };
     for name in names {
         let below = join(path, &name);
-        if known.contains(&name) || !session.options.selects(&below).0 || is_lost_and_found(path, &name, fd.as_fd()) {
+        let selected = place::is_set_aside(&name) || session.options.selects(&below).0;
+        if known.contains(&name) || !selected || is_lost_and_found(path, &name, fd.as_fd()) {
             continue;
         }
         remove(session, fd.as_fd(), &name, &below, 0)?;

@@ -128,6 +128,7 @@ pub fn hand_out(session: &Session<'_>, batches: &Queue<Batch>) -> Result<()> {
         content,
         size: node.size,
         linked: false,
+        names: None,
     });
     batches.push(batch)
 }

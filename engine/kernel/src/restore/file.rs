@@ -72,7 +72,10 @@ impl File {
         let mut handle = lock(&self.handle);
         let fd = match &*handle {
             Handle::Open(fd) => return Ok(Opened { fd: Arc::clone(fd), now: false }),
-            Handle::Closed(identity) => place::open_in_place(folder, &self.job.name, *identity)?,
+            Handle::Closed(identity) => {
+                let names = if self.new { None } else { self.job.names };
+                place::open_in_place(folder, &self.job.name, *identity, names)?
+            }
             Handle::Gone => return Err(Errno::STALE),
             Handle::Unmade => {
                 let fd = place::create(folder, &self.job.name, session.full_folder())?;

@@ -21,8 +21,8 @@ pub fn finish(session: &Session<'_>, walked: Walked) -> Result<()> {
         session.core.alive()?;
         restore_link(session, link)?;
     }
+    sync(session)?;
     if session.options.delete {
-        sync(session)?;
         delete_what_is_not_in_the_snapshot(session, &walked.folders)?;
     }
     for folder in walked.folders.iter().rev().filter(|folder| folder.made) {
@@ -32,7 +32,7 @@ pub fn finish(session: &Session<'_>, walked: Walked) -> Result<()> {
     Ok(())
 }
 
-/// A write that the system had taken may still fail; what is to be deleted may be its only other copy.
+/// A write that the system had taken may still fail: that is told, and what is to be deleted may be the only other copy.
 fn sync(session: &Session<'_>) -> Result<()> {
     if session.options.dry_run {
         return Ok(());
@@ -116,6 +116,9 @@ fn restore_folder(session: &Session<'_>, folder: &Visited) -> Result<()> {
             Err(error) => return session.fault(path, "metadata", format!("the folder cannot be opened: {error}")),
         }
     }
-    session.tally.dirs_restored.fetch_add(1, Relaxed);
+    // The target itself is no folder that a pattern has matched.
+    if !path.is_empty() {
+        session.tally.dirs_restored.fetch_add(1, Relaxed);
+    }
     session.done(path, "folder", 0)
 }

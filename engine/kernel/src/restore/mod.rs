@@ -10,6 +10,7 @@ mod device;
 mod file;
 mod finish;
 mod holes;
+mod linked;
 mod metadata;
 mod owners;
 mod place;

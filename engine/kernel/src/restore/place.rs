@@ -7,6 +7,7 @@ use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFl
 use rustix::io::{Errno, retry_on_intr};
 
 use super::holes;
+use super::linked::Names;
 
 /// Which file a name led to when it was looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,9 +47,11 @@ pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Whether a file may be written in place: a regular one that has no other name, within the target or outside.
-pub fn is_sole(stat: &Stat) -> bool {
-    kind(stat) == FileType::RegularFile && stat.st_nlink == 1
+/// Whether a file may be written in place: a regular one that has no other name, or none but the `names` that are ours.
+pub fn is_own(stat: &Stat, names: Option<Names>) -> bool {
+    let all = names
+        .is_some_and(|names| names.file == Identity::of(stat) && usize::try_from(stat.st_nlink) == Ok(names.count));
+    kind(stat) == FileType::RegularFile && (stat.st_nlink == 1 || all)
 }
 
 /// Create a file that wasn't there (0600), after what is in its way is gone.
@@ -89,9 +92,18 @@ fn clear(folder: BorrowedFd<'_>, name: &[u8], full: FullFolder<'_>) -> Result<()
     }
 }
 
+fn aside() -> String {
+    format!("{ASIDE}{}-", std::process::id())
+}
+
+/// Whether this process gave something that name.
+pub fn is_set_aside(name: &[u8]) -> bool {
+    name.starts_with(aside().as_bytes())
+}
+
 fn set_aside(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     for number in 0..1000 {
-        let aside = format!("{ASIDE}{}-{number}", std::process::id());
+        let aside = format!("{}{number}", aside());
         match fs::renameat_with(folder, name, folder, aside.as_bytes(), RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
             other => return other,
@@ -100,21 +112,37 @@ fn set_aside(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     Err(Errno::EXIST)
 }
 
-/// Open a file to be changed in place: only the one that was looked at, and only while it is regular and has one name.
-pub fn open_in_place(folder: BorrowedFd<'_>, name: &[u8], expected: Identity) -> Result<OwnedFd, Errno> {
-    open_this(folder, name, expected, OFlags::RDWR)
+/// Open a file to be changed in place: only the one that was looked at, and only while it is our own.
+pub fn open_in_place(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    expected: Identity,
+    names: Option<Names>,
+) -> Result<OwnedFd, Errno> {
+    open_this(folder, name, expected, names, OFlags::RDWR)
 }
 
 /// Open a file to be compared only, with the same care.
-pub fn open_to_compare(folder: BorrowedFd<'_>, name: &[u8], expected: Identity) -> Result<OwnedFd, Errno> {
-    open_this(folder, name, expected, OFlags::RDONLY)
+pub fn open_to_compare(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    expected: Identity,
+    names: Option<Names>,
+) -> Result<OwnedFd, Errno> {
+    open_this(folder, name, expected, names, OFlags::RDONLY)
 }
 
-fn open_this(folder: BorrowedFd<'_>, name: &[u8], expected: Identity, access: OFlags) -> Result<OwnedFd, Errno> {
+fn open_this(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    expected: Identity,
+    names: Option<Names>,
+    access: OFlags,
+) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = fs::openat(folder, name, flags, Mode::empty())?;
     let stat = fs::fstat(&fd)?;
-    if Identity::of(&stat) != expected || !is_sole(&stat) {
+    if Identity::of(&stat) != expected || !is_own(&stat, names) {
         return Err(Errno::STALE);
     }
     Ok(fd)
@@ -276,13 +304,16 @@ mod tests {
         let fd = folder(&scratch);
         std::fs::write(top.join("a"), b"old").expect("a file");
         let seen = look(fd.as_fd(), b"a").expect("stat").expect("there");
-        assert!(is_sole(&seen));
-        assert!(open_in_place(fd.as_fd(), b"a", (&seen).into()).is_ok());
+        assert!(is_own(&seen, None));
+        assert!(open_in_place(fd.as_fd(), b"a", (&seen).into(), None).is_ok());
         std::fs::hard_link(top.join("a"), top.join("b")).expect("a hard link");
-        assert_eq!(open_in_place(fd.as_fd(), b"a", (&seen).into()).err(), Some(Errno::STALE));
+        assert_eq!(open_in_place(fd.as_fd(), b"a", (&seen).into(), None).err(), Some(Errno::STALE));
+        let names = |count| Some(Names { file: (&seen).into(), count });
+        assert!(open_in_place(fd.as_fd(), b"a", (&seen).into(), names(2)).is_ok());
+        assert_eq!(open_in_place(fd.as_fd(), b"a", (&seen).into(), names(3)).err(), Some(Errno::STALE));
         std::fs::remove_file(top.join("a")).expect("removed");
         symlink("b", top.join("a")).expect("a link");
-        assert_eq!(open_in_place(fd.as_fd(), b"a", (&seen).into()).err(), Some(Errno::LOOP));
+        assert_eq!(open_in_place(fd.as_fd(), b"a", (&seen).into(), None).err(), Some(Errno::LOOP));
     }
 
     #[test]

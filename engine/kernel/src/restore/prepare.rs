@@ -66,20 +66,20 @@ impl<'s, 'a> Preparer<'s, 'a> {
             if !session.options.overwrite.replaces(job.metadata.mtime(), modified(stat)) {
                 return nothing(session.skipped(&job, size, "skipped"));
             }
-            if place::is_sole(stat) {
+            if place::is_own(stat, job.names) {
                 if is_unchanged(session, &job, stat, size) && put_metadata(session, &job, folder, stat.into())? {
                     return nothing(session.skipped(&job, size, "unchanged"));
                 }
                 // What may not be changed in place is replaced, unless there is nothing to change.
                 let there = stat.st_size as u64;
-                if let Ok(fd) = place::open_in_place(folder, &job.name, stat.into()) {
+                if let Ok(fd) = place::open_in_place(folder, &job.name, stat.into(), job.names) {
                     wanted = missing(session, &fd, wanted, there, &mut self.buffer)?;
                     if wanted.is_empty() && there == size && put_metadata(session, &job, folder, stat.into())? {
                         return nothing(session.skipped(&job, size, "unchanged"));
                     }
                     handle = Handle::Closed(stat.into());
                 } else if there == size
-                    && let Ok(fd) = place::open_to_compare(folder, &job.name, stat.into())
+                    && let Ok(fd) = place::open_to_compare(folder, &job.name, stat.into(), job.names)
                     && holds_all(session, &fd, &wanted, size, &mut self.buffer)?
                     && put_metadata(session, &job, folder, stat.into())?
                 {
@@ -156,7 +156,7 @@ fn put_metadata(session: &Session<'_>, job: &FileJob, folder: BorrowedFd<'_>, ex
     let open = || -> std::result::Result<_, Errno> {
         let fd = open_place(folder, &job.name)?;
         let stat = fs::fstat(&fd)?;
-        Ok((Identity::from(&stat) == expected && place::is_sole(&stat)).then_some(fd))
+        Ok((Identity::from(&stat) == expected && place::is_own(&stat, job.names)).then_some(fd))
     };
     let Ok(Some(fd)) = open() else { return Ok(false) };
     let shortfalls = job.metadata.apply(Target::Place(fd.as_fd()), &NodeKind::File, &session.owners);

@@ -10,6 +10,7 @@ use rustix::fs::{self, FileType, Mode};
 use rustix::io::Errno;
 
 use super::batch::{Batch, FileJob};
+use super::linked;
 use super::metadata::{Metadata, Target, open_place};
 use super::place::{self, FullFolder};
 use super::root::{is_safe_name, join};
@@ -75,6 +76,8 @@ struct Walk<'s, 'a> {
     originals: HashMap<(u64, u64), Original>,
     /// Numbers of folders still to be visited, the next one last.
     ahead: Vec<usize>,
+    /// Files that wait until all names are known.
+    waiting: Vec<FileJob>,
 }
 
 /// Walk the whole tree; files are in `batches` when this returns.
@@ -90,6 +93,7 @@ pub fn walk(session: &Session<'_>, batches: &Queue<Batch>) -> Result<Walked> {
         walked: Walked { folders: vec![top], hard_links: Vec::new() },
         originals: HashMap::new(),
         ahead: vec![0],
+        waiting: Vec::new(),
     };
     while let Some(number) = walk.ahead.pop() {
         session.core.alive()?;
@@ -97,6 +101,11 @@ pub fn walk(session: &Session<'_>, batches: &Queue<Batch>) -> Result<Walked> {
         walk.visit(number, &mut loader)?;
     }
     session.core.progress().scan_finished.store(true, Relaxed);
+    let mut waiting = std::mem::take(&mut walk.waiting);
+    linked::count_names(session, &mut waiting, &walk.walked.hard_links)?;
+    for job in waiting {
+        walk.hand_out(job)?;
+    }
     batches.push(walk.batch)?;
     Ok(walk.walked)
 }
@@ -247,6 +256,7 @@ impl Walk<'_, '_> {
             None => return session.grave(&path, "restore", "it is a file without a list of its blobs"),
         };
         let folder = Arc::clone(&self.walked.folders[number].place);
+        let mut is_original = false;
         if node.links > 1 {
             let mut hash = DefaultHasher::new();
             content.hash(&mut hash);
@@ -260,12 +270,24 @@ impl Walk<'_, '_> {
                     return Ok(());
                 }
                 Some(_) => {}
-                None => drop(self.originals.insert((node.inode, node.device_id), original)),
+                None => {
+                    is_original = true;
+                    self.originals.insert((node.inode, node.device_id), original);
+                }
             }
         }
         Progress::add(&session.core.progress().bytes_total, node.size);
         let metadata = Metadata::of(&mut node);
-        let job = FileJob { folder, path, name: node.name, metadata, content, size: node.size, linked: node.links > 1 };
+        let (size, linked) = (node.size, node.links > 1);
+        let job = FileJob { folder, path, name: node.name, metadata, content, size, linked, names: None };
+        if is_original && self.waiting.len() < linked::MOST_WAITING && linked::has_names(session, &job) {
+            self.waiting.push(job);
+            return Ok(());
+        }
+        self.hand_out(job)
+    }
+
+    fn hand_out(&mut self, job: FileJob) -> Result<()> {
         if self.batch.add(job) {
             self.batches.push(std::mem::take(&mut self.batch))?;
         }
