@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lowtide_operator.api import crd
+from lowtide_operator.telemetry import Metrics
 from tests.chart.conftest import CHART, Render, Rendered, helm, of_kind, rules
 
 pytestmark = pytest.mark.helm
@@ -267,6 +268,21 @@ def test_movers_run_the_operators_image(render: Render) -> None:
 def test_images_that_policies_name_run_only_where_the_chart_says_so(render: Render) -> None:
     assert environment(render())["LOWTIDE_ALLOW_STREAMS"] == "false"
     assert environment(render("streams.allow=true"))["LOWTIDE_ALLOW_STREAMS"] == "true"
+
+
+def test_the_alerts_are_those_of_the_reference_and_name_metrics_that_are_there(render: Render) -> None:
+    assert of_kind(render(), "PrometheusRule") == []
+    rendered = render("metrics.rules.enabled=true", "metrics.rules.labels.release=monitoring")
+    rule = only(rendered, "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "monitoring"
+    (group,) = rule["spec"]["groups"]
+    page = (ROOT / "docs" / "reference" / "operator.md").read_text()
+    told = re.findall(r"^\| `([^`]+)` \| (0|\d+[mh]) \|", page, re.MULTILINE)
+    assert [(alert["expr"], alert.get("for", "0")) for alert in group["rules"]] == told
+    shown = {family.name for family in Metrics().registry.collect()}
+    for alert in group["rules"]:
+        assert set(re.findall(r"lowtide_\w+", alert["expr"])) <= shown
+        assert alert["annotations"]["summary"]
 
 
 def test_a_service_monitor_comes_with_its_service(render: Render) -> None:
