@@ -49,11 +49,9 @@ demo: setup
 
 .PHONY: test
 test: setup
-	@$(SAY) 'tests of the native kernel (about 2 minutes the first time)'
-	@cargo test --quiet --locked --no-default-features --manifest-path $(CARGO_MANIFEST)
 	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 23 minutes)'
 	@$(BIN)/python -m tests.cluster prepare
-	@$(SAY) 'the tests, in three groups side by side; what one says is shown when it ends (about 40 minutes)'
+	@$(SAY) 'the tests, in groups side by side; what one says is shown when it ends (about 40 minutes)'
 	@$(BIN)/python -m tests.groups $(PYTEST_ARGS)
 
 .PHONY: unit

@@ -1,4 +1,4 @@
-"""All tests, in three groups side by side: `python -m tests.groups`, with arguments for pytest.
+"""All tests, in groups side by side: `python -m tests.groups`, with arguments for pytest.
 
 Those against Kubernetes wait most of the time, so that two processors are enough for all. They go first where both want
 one: the others are only slower for it. What a group prints is shown whole when it ends. Beside all tests, last where
@@ -18,6 +18,8 @@ from typing import IO
 
 from tests.programs import LATE
 
+KERNEL = "engine/kernel/Cargo.toml"
+
 NO_TESTS = 5
 """pytest's exit code where its arguments leave none."""
 
@@ -27,19 +29,17 @@ TELL_EVERY = 120.0
 
 @dataclass
 class Group:
-    """One process: pytest with these arguments, or another `module`; `niceness` as nice(1) has it."""
+    """One process; `niceness` as nice(1) has it."""
 
     name: str
-    arguments: list[str]
+    command: list[str]
     niceness: int = 0
-    module: str = "pytest"
     output: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self, more: list[str]) -> None:
-        """Begin it, with `more` arguments for pytest."""
-        command = ["nice", "-n", str(self.niceness), sys.executable, "-m", self.module, *self.arguments]
-        command += more if self.module == "pytest" else []
+    def start(self) -> None:
+        """Begin it."""
+        command = ["nice", "-n", str(self.niceness), *self.command]
         self.process = subprocess.Popen(command, stdout=self.output, stderr=subprocess.STDOUT)
 
     def ended(self) -> int | None:
@@ -57,7 +57,7 @@ class Group:
         return f"{self.name} {percent} %" if percent else self.name
 
 
-def run(groups: list[Group], more: list[str]) -> int:
+def run(groups: list[Group]) -> int:
     """Run them all; 0 if each passed and any had tests, else an exit code of one that didn't."""
     began = time.monotonic()
     running = list(groups)
@@ -65,7 +65,7 @@ def run(groups: list[Group], more: list[str]) -> int:
     next_word = began + TELL_EVERY
     try:
         for group in groups:
-            group.start(more)
+            group.start()
         while running:
             time.sleep(0.5)
             for group in [group for group in running if group.ended() is not None]:
@@ -90,15 +90,20 @@ def run(groups: list[Group], more: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     """Run all groups with these arguments for pytest. Where they choose a part, that builds what it needs itself."""
     os.chdir(Path(__file__).parent.parent)
-    alone = ["--numprocesses", "2", "--dist", "loadfile", "-m", "not cluster and not apiserver"]
+    python = [sys.executable, "-m"]
+    pytest = [*python, "pytest", *arguments]
+    two = ["--numprocesses", "2", "--dist", "loadfile"]
+    in_order = "--no-loadscope-reorder"
     groups = [
-        Group("on a cluster", ["-m", "cluster"]),
-        Group("on an API server", ["-m", "apiserver and not cluster"]),
-        Group("without Kubernetes", alone, niceness=10),
+        Group("on a cluster", [*pytest, "-m", "cluster"]),
+        Group("on an API server", [*pytest, *two, in_order, "-m", "apiserver and not cluster"]),
+        Group("without Kubernetes", [*pytest, *two, "-m", "not cluster and not apiserver"], niceness=10),
     ]
     if not arguments:
-        groups.append(Group("building", ["tools", *LATE], niceness=19, module="tests.cluster"))
-    return run(groups, arguments)
+        kernel = ["cargo", "test", "--quiet", "--locked", "--no-default-features", "--manifest-path", KERNEL]
+        groups.append(Group("of the native kernel", kernel, niceness=10))
+        groups.append(Group("building", [*python, "tests.cluster", "tools", *LATE], niceness=19))
+    return run(groups)
 
 
 if __name__ == "__main__":

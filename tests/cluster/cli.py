@@ -45,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "images":
                 _images()
             case "prepare":
+                prepared = clusters.cluster()
                 for name in programs.PROGRAMS:
                     if name not in programs.LATE:
                         programs.program(name)
-                print(clusters.cluster().kubeconfig)
+                print(prepared.kubeconfig)
             case "check":
                 selfcheck.check()
     except (host.HostError, programs.BuildError, TimedOut, ChildProcessError) as error:

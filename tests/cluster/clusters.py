@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +69,10 @@ def cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
         return _given(Path(given), environment)
     if docker_runs():
         return _kind()
-    running = machine.up()
-    built = images.ensure()
+    with ThreadPoolExecutor(1) as beside:
+        building = beside.submit(images.ensure)
+        running = machine.up()
+        built = building.result()
     load(running, built)
     return Cluster(
         running.kubeconfig,

@@ -10,6 +10,8 @@ import pytest
 from tests.cluster.controlplane import ControlPlane, control_plane
 from tests.integration.operator_world.world import World, world
 
+LATE = ("test_flux.py", "test_keda.py")
+
 
 @pytest.fixture(scope="session", name="control_plane")
 def _control_plane() -> Iterator[ControlPlane]:
@@ -28,11 +30,20 @@ def _shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
+def shop(shared: World) -> Iterator[World]:
+    """What the tests of a file share; every test has a pen of its own in it. Movers that back up start when the test
+    says so."""
+    shared.hold_movers("backup")
+    yield shared
+    shared.let_movers_start()
+
+
+@pytest.fixture
 def kubeconfig(control_plane: ControlPlane) -> Path:
     """A kubeconfig with all rights on the API server of `control_plane`."""
     return control_plane.kubeconfig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those with KEDA go last: tests.groups builds it meanwhile."""
-    items.sort(key=lambda item: "keda" in getattr(item, "fixturenames", ()))
+    """Those with Flux and KEDA go last: tests.groups builds them meanwhile."""
+    items.sort(key=lambda item: LATE.index(item.path.name) if item.path.name in LATE else -1)

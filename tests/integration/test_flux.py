@@ -70,15 +70,6 @@ def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
-@pytest.fixture
-def shop(shared: World) -> Iterator[World]:
-    """One namespace, one operator; every test has a pen of its own in it. Movers that back up start when the test says
-    so."""
-    shared.hold_movers("backup")
-    yield shared
-    shared.let_movers_start()
-
-
 @pytest.fixture(params=["played Kustomization", "played HelmRelease", "real Kustomization"])
 def flux(request: pytest.FixtureRequest) -> Flux:
     played, _, kind = request.param.partition(" ")

@@ -38,15 +38,6 @@ def keda(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
-@pytest.fixture
-def shop(shared: World) -> Iterator[World]:
-    """One namespace, one operator; every test has a pen of its own in it. Movers that back up start when the test says
-    so."""
-    shared.hold_movers("backup")
-    yield shared
-    shared.let_movers_start()
-
-
 def a_pen(shop: World, count: int = 2, **policy: object) -> Pen:
     """A Deployment of so many replicas on a claim."""
     pen = Pen.build(shop, f"app-{uuid.uuid4().hex[:8]}", **policy)

@@ -13,6 +13,7 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.planning.naming import COPY_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
+from tests.integration.operator_world.kills import await_change
 from tests.integration.operator_world.kubelet import NODE
 from tests.integration.operator_world.process import Operator
 from tests.integration.operator_world.world import PATIENCE, World, world
@@ -53,13 +54,7 @@ def at_steps(shop: World, happens: Callable[[], None], *, every: int = 1) -> int
     """Have it happen whenever the run has made so many steps, until it has ended; how often that was."""
     count, seen = 0, ""
     while not shop.status(kinds.SNAPSHOT, "first").get("endTime"):
-        seen = wait_for(
-            "the run makes a step",
-            lambda was=seen: now if (now := steps(shop)) != was else None,  # type: ignore[misc]
-            within=240,
-            every=0.01,
-            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
-        )
+        seen = await_change(shop, steps, seen, within=240)
         count += 1
         if count % every == 0:
             happens()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import threading
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_every_program_has_its_pins() -> None:
         spec.module for spec in programs.PROGRAMS.values() if not (programs.TOOLS / spec.module / "go.mod").exists()
     }
     assert missing == set()
+
+
+def test_what_programs_have_in_common_is_of_one_version_and_so_is_compiled_once() -> None:
+    """But for the programs whose word counts as that of their makers, who chose each version."""
+    as_released = {"restic", "rest-server", "kind", "kubeconform", "cni"}
+    versions: dict[str, dict[str, set[str]]] = {}
+    for module in {spec.module for spec in programs.PROGRAMS.values()} - as_released:
+        pins = (programs.TOOLS / module / "go.mod").read_text()
+        for name, version in re.findall(r"^\t(\S+\.\S+) (v\S+)(?: // indirect)?$", pins, re.MULTILINE):
+            versions.setdefault(name, {}).setdefault(version, set()).add(module)
+    assert len(versions) > 200
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import io
 import json
 import tarfile
 import threading
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,11 +20,11 @@ from typing import Self
 
 from lowtide_operator.cluster.kinds import Kind
 from tests import programs
-from tests.cluster import processes
 from tests.cluster.controlplane import ControlPlane, free_ports
 from tests.cluster.definitions import define_kustomizations
 from tests.cluster.processes import Process
 from tests.cluster.waiting import wait_for
+from tests.integration.operator_world import controllers
 from tests.integration.operator_world.api import Api, Object
 
 KUSTOMIZATION = Kind("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", "Kustomization")
@@ -92,29 +91,18 @@ def kustomize_controller(plane: ControlPlane, folder: Path) -> Iterator[Kustomiz
     (metrics, health) = free_ports(2)
     archives = folder / "archives"
     archives.mkdir()
-    with _served(archives) as url:
-        process = processes.start(
-            "kustomize-controller",
-            [
-                *(program, "--watch-all-namespaces=true", "--enable-leader-election=false", "--log-encoding=json"),
-                *(f"--metrics-addr=127.0.0.1:{metrics}", f"--health-addr=127.0.0.1:{health}"),
-            ],
-            log=folder / "kustomize-controller.log",
-            environment={"KUBECONFIG": str(plane.kubeconfig), "TMPDIR": str(folder)},
-            bound=True,
-        )
-
-        def ready() -> bool:
-            assert process.alive(), f"kustomize-controller ended:\n{process.tail()}"
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{health}/readyz", timeout=5):
-                return True
-            return False
-
-        try:
-            wait_for("kustomize-controller is ready", ready, within=60, every=0.2, seen=process.tail)
-            yield KustomizeController(process, archives, url)
-        finally:
-            processes.end([process], grace=10)
+    command = [
+        *(program, "--watch-all-namespaces=true", "--enable-leader-election=false", "--log-encoding=json"),
+        *(f"--metrics-addr=127.0.0.1:{metrics}", f"--health-addr=127.0.0.1:{health}"),
+    ]
+    environment = {"KUBECONFIG": str(plane.kubeconfig), "TMPDIR": str(folder)}
+    with (
+        _served(archives) as url,
+        controllers.running(
+            "kustomize-controller", command, folder=folder, health=health, environment=environment
+        ) as process,
+    ):
+        yield KustomizeController(process, archives, url)
 
 
 class Kustomized:

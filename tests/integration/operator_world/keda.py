@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +17,11 @@ from typing import Self
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
 from tests import programs
-from tests.cluster import processes
 from tests.cluster.controlplane import ControlPlane, free_ports
 from tests.cluster.definitions import define_keda
 from tests.cluster.processes import Process
 from tests.cluster.waiting import wait_for
+from tests.integration.operator_world import controllers
 from tests.integration.operator_world.api import Api, Object
 from tests.integration.operator_world.rivals import AUTOSCALER
 from tests.integration.operator_world.world import workload
@@ -78,45 +77,28 @@ def running_keda(plane: ControlPlane, folder: Path) -> Iterator[Keda]:
     made = plane.certificates
     for name, path in (("ca.crt", made.authority), ("tls.crt", made.server), ("tls.key", made.server_key)):
         (certificates / name).symlink_to(path)
-    process = processes.start(
-        "keda",
-        [
-            *(
-                program,
-                f"--metrics-bind-address=127.0.0.1:{metrics}",
-                f"--health-probe-bind-address=127.0.0.1:{health}",
-            ),
-            *(f"--metrics-service-bind-address=127.0.0.1:{service}", f"--cert-dir={certificates}"),
-            *("--kube-api-qps=500", "--kube-api-burst=1000"),
-        ],
-        log=folder / "keda.log",
-        environment={
-            "KUBECONFIG": str(plane.kubeconfig),
-            "WATCH_NAMESPACE": "",
-            "KEDA_CLUSTER_OBJECT_NAMESPACE": "default",
-            "POD_NAMESPACE": "default",
-        },
-        bound=True,
-    )
-
-    def ready() -> bool:
-        assert process.alive(), f"KEDA ended:\n{process.tail()}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{health}/readyz", timeout=5):
-            return True
-        return False
-
-    api = Api(plane)
-    keda = Keda(process, api)
-    try:
-        wait_for("KEDA is ready", ready, within=60, every=0.2, seen=process.tail)
-        beacon = workload("default", kinds.DEPLOYMENT, BEACON, "unused", 1)
-        api.create(kinds.DEPLOYMENT, beacon)
-        with Scaled(api, keda, "default", BEACON, least=1):
-            yield keda
-    finally:
-        api.delete(kinds.DEPLOYMENT, "default", BEACON)
-        api.close()
-        processes.end([process], grace=10)
+    command = [
+        *(program, f"--metrics-bind-address=127.0.0.1:{metrics}", f"--health-probe-bind-address=127.0.0.1:{health}"),
+        *(f"--metrics-service-bind-address=127.0.0.1:{service}", f"--cert-dir={certificates}"),
+        *("--kube-api-qps=500", "--kube-api-burst=1000"),
+    ]
+    environment = {
+        "KUBECONFIG": str(plane.kubeconfig),
+        "WATCH_NAMESPACE": "",
+        "KEDA_CLUSTER_OBJECT_NAMESPACE": "default",
+        "POD_NAMESPACE": "default",
+    }
+    with (
+        contextlib.closing(Api(plane)) as api,
+        controllers.running("keda", command, folder=folder, health=health, environment=environment) as process,
+    ):
+        keda = Keda(process, api)
+        api.create(kinds.DEPLOYMENT, workload("default", kinds.DEPLOYMENT, BEACON, "unused", 1))
+        try:
+            with Scaled(api, keda, "default", BEACON, least=1):
+                yield keda
+        finally:
+            api.delete(kinds.DEPLOYMENT, "default", BEACON)
 
 
 class Scaled:

@@ -20,14 +20,18 @@ def killed_at_every_change(
     while not over():
         assert time.monotonic() < deadline, shop.seen(kinds.SNAPSHOT, "first")
         shop.operator.start(ready=False)
-        before = seen
-        seen = wait_for(
-            "the operator changes something",
-            lambda was=before: now if (now := fingerprint(shop)) != was else None,  # type: ignore[misc]
-            within=60,
-            every=0.01,
-            seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
-        )
+        seen = await_change(shop, fingerprint, seen, within=60)
         shop.operator.kill()
         kills += 1
     return kills
+
+
+def await_change(shop: World, fingerprint: Callable[[World], str], was: str, *, within: float) -> str:
+    """Wait until `fingerprint` is no more what it was, and answer what it is."""
+    return wait_for(
+        "the operator changes something",
+        lambda: now if (now := fingerprint(shop)) != was else None,
+        within=within,
+        every=0.01,
+        seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
+    )
