@@ -274,6 +274,40 @@ def test_what_is_left_out(arguments: list[str], options: dict[str, object], tmp_
     assert ours.failures() == []
 
 
+@pytest.mark.parametrize(
+    ("targets", "arguments", "options"),
+    [
+        (["data"], ["--exclude-if-present", ".git"], {"exclude_if_present": [(b".git", b"")]}),
+        (["large"], ["--exclude-larger-than", "1k"], {"exclude_larger_than": 1024}),
+        (
+            ["data", "large"],
+            ["--exclude", "data", "--iexclude", "large"],
+            {"excludes": [b"data"], "iexcludes": [b"large"]},
+        ),
+        (["data", "data/large"], ["--exclude-larger-than", "1k"], {"exclude_larger_than": 1024}),
+        (["."], ["--exclude-if-present", ".git"], {"exclude_if_present": [(b".git", b"")]}),
+        (["."], ["--exclude-larger-than", "1k"], {"exclude_larger_than": 1024}),
+    ],
+    ids=str,
+)
+def test_what_is_named_is_never_left_out(
+    targets: list[str],
+    arguments: list[str],
+    options: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "home"
+    for path in ("data/file", "data/large", "large", ".git/config"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        write(home / path, bytes(2000) if path.endswith("large") else b"x")
+    restic, own = new_repository(tmp_path / "repository")
+    monkeypatch.chdir(home)
+    ours = drive(backup(own, *(os.fsencode(target) for target in targets), **options), own)
+    assert ours.root == restic.backup(*targets, *arguments)
+    assert ours.failures() == []
+
+
 def test_a_socket_is_skipped_with_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -332,8 +366,16 @@ def test_times_keep_the_zone_of_the_parent(zone: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_other_file_systems_are_left_out_but_for_their_mount_points(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("working", "targets"),
+    [("", ["source"]), ("source", ["."]), ("source/folder", [".."]), ("", ["source", "source/mounted/folder"])],
+    ids=str,
+)
+def test_other_file_systems_are_left_out_but_for_their_mount_points(
+    working: str, targets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
     (source / "mounted").mkdir(parents=True)
     write(source / "file", b"x")
     if subprocess.run(
@@ -343,8 +385,11 @@ def test_other_file_systems_are_left_out_but_for_their_mount_points(tmp_path: Pa
     try:
         (source / "mounted" / "folder").mkdir()
         write(source / "mounted" / "file", b"x")
+        write(source / "mounted" / "folder" / "file", b"x")
         restic, own = new_repository(tmp_path / "repository")
+        monkeypatch.chdir(tmp_path / working)
         for options, arguments in [({"one_file_system": True}, ["--one-file-system"]), ({}, [])]:
-            assert drive(backup(own, b"source", **options), own).root == restic.backup("source", *arguments)
+            ours = drive(backup(own, *map(os.fsencode, targets), **options), own)
+            assert ours.root == restic.backup(*targets, *arguments)
     finally:
         subprocess.run(["umount", source / "mounted"], check=True)

@@ -13,6 +13,8 @@ use crate::pattern::clean;
 pub struct Branch {
     /// The target's path, if this is one.
     pub path: Option<Vec<u8>>,
+    /// The target in which it was found, if it was not given itself.
+    pub found_in: Option<Vec<u8>>,
     /// The folder whose metadata a folder above targets has.
     pub folder: Vec<u8>,
     /// The root below which it lies: "/", ".", "..", …
@@ -40,7 +42,8 @@ impl Branch {
         self.children.is_empty()
     }
 
-    fn add(&mut self, path: &[u8]) -> Result<()> {
+    /// What was given itself stays so, where it is found in another target, too.
+    fn add(&mut self, path: &[u8], found_in: Option<&[u8]>) -> Result<()> {
         let (components, root) = components(path);
         let mut here = self;
         let mut above = root.clone();
@@ -62,7 +65,10 @@ impl Branch {
         if components.is_empty() {
             return Err(Error::invalid(format!("{} names nothing that has a name", path.escape_ascii())));
         }
-        here.path = Some(path.to_vec());
+        if here.path.is_none() || found_in.is_none() {
+            here.path = Some(path.to_vec());
+            here.found_in = found_in.map(<[u8]>::to_vec);
+        }
         Ok(())
     }
 
@@ -71,11 +77,15 @@ impl Branch {
         if !self.is_leaf()
             && let Some(path) = self.path.take()
         {
+            let target = self.found_in.take().unwrap_or_else(|| path.clone());
             for name in list(&path).map_err(|e| unlisted(&path, e))? {
                 let below = join(&path, &name);
                 let child = self.children.entry(name.to_vec()).or_default();
                 child.folder.clone_from(&below);
-                child.path = Some(below);
+                if child.path.is_none() {
+                    child.path = Some(below);
+                    child.found_in = Some(target.clone());
+                }
             }
         }
         self.children.values_mut().try_for_each(|child| child.unroll(list))
@@ -100,10 +110,10 @@ pub fn plan(targets: &[Vec<u8>]) -> Result<Branch> {
         let target = clean(target);
         if components(&target).0.is_empty() {
             for name in list(&target).map_err(|e| unlisted(&target, e))? {
-                root.add(&join(&target, &name))?;
+                root.add(&join(&target, &name), Some(&target))?;
             }
         } else {
-            root.add(&target)?;
+            root.add(&target, None)?;
         }
     }
     root.unroll(&list)?;
@@ -120,8 +130,11 @@ mod tests {
             .iter()
             .map(|(name, child)| {
                 let name = String::from_utf8_lossy(name);
+                let found = child.found_in.as_deref().map(|t| format!("<{}", String::from_utf8_lossy(t)));
                 match &child.path {
-                    Some(path) if child.is_leaf() => format!("{name}={}", String::from_utf8_lossy(path)),
+                    Some(path) if child.is_leaf() => {
+                        format!("{name}={}{}", String::from_utf8_lossy(path), found.unwrap_or_default())
+                    }
                     _ => format!("{name}[{}]({})", String::from_utf8_lossy(&child.folder), show(child)),
                 }
             })
@@ -131,7 +144,7 @@ mod tests {
 
     fn planned(targets: &[&str]) -> String {
         let mut root = Branch::default();
-        targets.iter().for_each(|t| root.add(&clean(t.as_bytes())).unwrap());
+        targets.iter().for_each(|t| root.add(&clean(t.as_bytes()), None).unwrap());
         let listed = |_: &[u8]| Ok(vec![b"b".to_vec().into_boxed_slice(), b"z".to_vec().into_boxed_slice()]);
         root.unroll(&listed).unwrap();
         show(&root)
@@ -152,7 +165,21 @@ mod tests {
 
     #[test]
     fn a_target_above_another_is_unrolled() {
-        assert_eq!(planned(&["/a", "/a/b/c"]), "a[/a](b[/a/b](b=/a/b/b c=/a/b/c z=/a/b/z) z=/a/z)");
+        assert_eq!(planned(&["/a", "/a/b/c"]), "a[/a](b[/a/b](b=/a/b/b</a c=/a/b/c z=/a/b/z</a) z=/a/z</a)");
+        assert_eq!(
+            planned(&["/a", "/a/b", "/a/b/c"]),
+            "a[/a](b[/a/b](b=/a/b/b</a/b c=/a/b/c z=/a/b/z</a/b) z=/a/z</a)"
+        );
         assert_eq!(planned(&["/a", "/a"]), "a=/a");
+    }
+
+    #[test]
+    fn what_is_given_itself_is_not_found_in_another_target() {
+        let given = (&b"a"[..], None);
+        for targets in [[given, (b"a", Some(&b"."[..]))], [(b"a", Some(b".")), given]] {
+            let mut root = Branch::default();
+            targets.iter().for_each(|(path, found_in)| root.add(path, *found_in).unwrap());
+            assert_eq!(show(&root), "a=a");
+        }
     }
 }

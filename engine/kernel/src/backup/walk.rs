@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
         for (name, child) in &branch.children {
             let previous = parents.find(name);
             self.within(name, |walk| match &child.path {
-                Some(path) if child.children.is_empty() => walk.target(path, name, previous),
+                Some(path) if child.children.is_empty() => walk.target(path, child.found_in.as_deref(), name, previous),
                 _ => walk.above_targets(child, name, previous),
             })?;
         }
@@ -138,7 +138,8 @@ impl<'a> Walk<'a> {
         self.step(Step::Leave)
     }
 
-    fn target(&mut self, path: &[u8], as_name: &[u8], previous: Option<Node>) -> Result<()> {
+    /// What is given itself is backed up whatever the filters say; what is found in a target is an entry like any other.
+    fn target(&mut self, path: &[u8], found_in: Option<&[u8]>, as_name: &[u8], previous: Option<Node>) -> Result<()> {
         self.path = self.absolute(path);
         let slash = path.iter().rposition(|b| *b == b'/');
         let (above, name) = match slash {
@@ -151,12 +152,21 @@ impl<'a> Walk<'a> {
             Ok(found) => found,
             Err(error) => return self.problem("stat", error, false),
         };
+        let Some(target) = found_in else {
+            self.device = device(&stat);
+            return self.item(&Arc::new(folder), name, as_name, previous, None);
+        };
         let tagged = self.tagged(&folder)?;
         if self.shared.filter.rejects_tagged(&tagged, name) {
             return Ok(());
         }
-        self.device = device(&stat);
-        self.item(&Arc::new(folder), name, as_name, previous, None)
+        let devices = directory::open_path(target).and_then(|t| Ok((device(&fstat(&t)?), device(&fstat(&folder)?))));
+        let (of_target, above) = match devices {
+            Ok(devices) => devices,
+            Err(error) => return self.problem("stat", error, false),
+        };
+        self.device = of_target;
+        self.item(&Arc::new(folder), name, as_name, previous, Some(above))
     }
 
     fn tagged(&self, folder: &OwnedFd) -> Result<super::filter::Tagged> {
@@ -169,7 +179,7 @@ impl<'a> Walk<'a> {
         metadata::add_xattrs(node, of).into_iter().try_for_each(|u| self.problem("xattr", u.why, !u.all))
     }
 
-    /// An entry of a folder; `listed_in` is the folder's device, None for a target.
+    /// An entry of a folder; `listed_in` is the folder's device, None for a target that was given itself.
     fn item(
         &mut self,
         folder: &Arc<OwnedFd>,
@@ -178,7 +188,7 @@ impl<'a> Walk<'a> {
         previous: Option<Node>,
         listed_in: Option<u64>,
     ) -> Result<()> {
-        if self.shared.filter.rejects_path(&self.path) {
+        if listed_in.is_some() && self.shared.filter.rejects_path(&self.path) {
             return Ok(());
         }
         let stat = match directory::stat(folder, name) {
@@ -189,7 +199,9 @@ impl<'a> Walk<'a> {
             Err(error) => return self.problem("stat", error, false),
         };
         let kind = metadata::kind(&stat);
-        if self.shared.filter.rejects_file(&kind, &stat) || self.on_other_device(&stat, &kind, listed_in) {
+        if listed_in.is_some_and(|above| {
+            self.shared.filter.rejects_file(&kind, &stat) || self.on_other_device(&stat, &kind, above)
+        }) {
             return Ok(());
         }
         match kind {
@@ -212,9 +224,10 @@ impl<'a> Walk<'a> {
     }
 
     /// A mount point is kept as the folder that it is; what is on another device is not.
-    fn on_other_device(&self, stat: &Stat, kind: &NodeKind, listed_in: Option<u64>) -> bool {
-        let Some(above) = listed_in.filter(|_| self.shared.options.one_file_system) else { return false };
-        device(stat) != self.device && !(*kind == NodeKind::Dir && above == self.device)
+    fn on_other_device(&self, stat: &Stat, kind: &NodeKind, listed_in: u64) -> bool {
+        self.shared.options.one_file_system
+            && device(stat) != self.device
+            && !(*kind == NodeKind::Dir && listed_in == self.device)
     }
 
     fn done(&mut self, node: Node, previous: Option<Arc<Node>>) -> Result<()> {
