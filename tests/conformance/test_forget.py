@@ -83,6 +83,19 @@ def test_restic_decides_the_same(filled: Lowtide, restic: Restic) -> None:
     assert len(filled.snapshots()) == 3 * len(TIMES)
 
 
+@pytest.mark.parametrize("words", [(), ("--host", ""), ("--host", "two")], ids=str)
+def test_the_host_of_the_environment_is_the_one_that_is_meant(
+    filled: Lowtide, restic: Restic, words: tuple[str, ...]
+) -> None:
+    this = {"RESTIC_HOST": "one"}
+    theirs, ours = (
+        decisions(actor.run("forget", "--dry-run", "--json", "--keep-last", "2", *words, extra=this).out)
+        for actor in (restic, filled)
+    )
+
+    assert ours == theirs
+
+
 def test_what_no_rule_keeps_is_removed(filled: Lowtide, restic: Restic) -> None:
     would = decisions(restic.run("forget", "--dry-run", "--json", "--keep-last", "2", "--keep-monthly", "3").out)
 

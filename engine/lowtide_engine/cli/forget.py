@@ -86,7 +86,9 @@ def _periods(name: str) -> str:
 @click.command(cls=Command, epilog=EPILOG)
 @click.argument("ids", nargs=-1, metavar="[ID…]")
 @keep_options
-@click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only snapshots of this host; several: of any.")
+@click.option("--host", "hosts", multiple=True, metavar="HOST",
+              help="Only snapshots of this host; several: of any of them (default: $RESTIC_HOST; '' for any).",
+              )  # fmt: skip
 @click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]",
               help="Only snapshots with all these tags, '' without any; several: with any of the lists.")  # fmt: skip
 @click.option("--path", "paths", multiple=True, metavar="PATH",
@@ -113,6 +115,9 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"], owner)
     rules = _rules(given)
     pruning = engine_options(session, given)
+    filtered = any((given["hosts"], given["tags"], given["paths"], *owner.values()))
+    if ids and (rules or filtered):
+        raise click.UsageError("give ids, or rules and filters, not both: ids are removed whatever the rules say")
     _refuse_unclear(ids, rules, only, run=owner["run"], remove_all=given["unsafe_allow_remove_all"])
     with session.locked(writes=not given["dry_run"], exclusive=True) as locked:
         if rules:
@@ -132,8 +137,6 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
 
 
 def _refuse_unclear(ids: Sequence[str], rules: Rules, only: SnapshotFilter, *, run: str, remove_all: bool) -> None:
-    if ids and (rules or only.hosts or only.tags or only.paths):
-        raise click.UsageError("give ids, or rules and filters, not both: ids are removed whatever the rules say")
     if not ids and not rules and not run:
         if not remove_all:
             raise click.UsageError("say which snapshots are to be removed: by ids, by --run, or by a --keep rule")

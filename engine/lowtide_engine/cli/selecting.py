@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,7 +43,7 @@ def filter_options(function: _F) -> _F:
         click.option("--tag", "tags", multiple=True, type=TAGS, metavar="TAG[,TAG]",
                      help="Only snapshots with all these tags, '' without any; several: with any of the lists."),
         click.option("-H", "--host", "hosts", multiple=True, metavar="HOST",
-                     help="Only snapshots of this host; several: of any of them."),
+                     help="Only snapshots of this host; several: of any of them (default: $RESTIC_HOST; '' for any)."),
     ):  # fmt: skip
         function = option(function)
     return function
@@ -51,15 +52,22 @@ def filter_options(function: _F) -> _F:
 def snapshot_filter(
     hosts: Sequence[str], tags: Sequence[tuple[str, ...]], paths: Sequence[str], owner: dict[str, str] | None = None
 ) -> SnapshotFilter:
-    """What the options say; each reserved tag is needed in any case. UsageError where that selects nothing."""
+    """What the options say; each reserved tag is needed in any case. UsageError where that selects nothing.
+
+    As in restic, RESTIC_HOST is the default of `hosts`, and one empty host means any. But an owner's snapshots are of
+    the host that his policy gave them, and a mover, which has LOWTIDE_HOLDER, is told all that it is to select.
+    """
     from lowtide_engine.repository import SnapshotFilter
+    from lowtide_engine.repository.holder import HOLDER_VARIABLE
     from lowtide_engine.standing import owner_tags
 
     reserved = owner_tags(owner or {})
     if reserved and any("" in given for given in tags):
         raise click.UsageError(f"--tag '' selects snapshots without tags, and those of {reserved[0]} have some")
     lists = tuple((*given, *reserved) for given in tags) or ((reserved,) if reserved else ())
-    return SnapshotFilter(tuple(hosts), tuple(paths), lists)
+    if not hosts and not reserved and not os.environ.get(HOLDER_VARIABLE):
+        hosts = (os.environ.get("RESTIC_HOST", ""),)
+    return SnapshotFilter(() if tuple(hosts) == ("",) else tuple(hosts), tuple(paths), lists)
 
 
 def choose(session: Session, snapshots: Sequence[Snapshot], ids: Sequence[str], only: SnapshotFilter) -> list[Snapshot]:

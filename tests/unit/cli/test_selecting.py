@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 import pytest
 
-from lowtide_engine.cli.selecting import OWNER_KEYS
+from lowtide_engine.cli.selecting import OWNER_KEYS, snapshot_filter
 from lowtide_engine.repository import Instant, Password, Repository, Snapshot, open_repository
 from lowtide_engine.storage import SystemClock
 from tests.conformance.actors import PASSWORD
@@ -58,6 +58,46 @@ def test_an_owner_without_a_name_is_refused(lowtide: Run, stored: Names, key: st
             lowtide(*words, "--tag", "a", f"--{key}", "")
 
     assert len(stored()) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ((), ["of a run", "other"]),
+        (("--host", "two"), ["bare", "of a run", "tagged"]),
+        (("--host", "", "--tag", "a"), ["bare", "of a run"]),
+        (("--policy", "shop"), ["bare", "other", "tagged"]),
+    ],
+    ids=str,
+)
+def test_only_what_is_of_this_host_is_removed(
+    lowtide: Run, stored: Names, words: Sequence[str], left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTIC_HOST", "one")
+
+    lowtide("forget", "--unsafe-allow-remove-all", *words)
+
+    assert stored() == left
+
+
+def test_ids_are_removed_whatever_their_host(
+    lowtide: Run, stored: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTIC_HOST", "one")
+    with opened(tmp_path) as repository, repository.locked() as locked:
+        (other,) = (snapshot.id for snapshot in locked.snapshots() if snapshot.username == "other")
+
+    lowtide("forget", other)
+
+    assert stored() == ["bare", "of a run", "tagged"]
+
+
+def test_a_mover_selects_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTIC_HOST", "one")
+    assert snapshot_filter((), (), ()).hosts == ("one",)
+    monkeypatch.setenv("LOWTIDE_HOLDER", "c1.shop.pod")
+    assert snapshot_filter((), (), ()).hosts == ()
+    assert snapshot_filter(("two",), (), ()).hosts == ("two",)
 
 
 def test_an_empty_tag_is_none_of_a_new_snapshot(lowtide: Run, tmp_path: Path) -> None:
