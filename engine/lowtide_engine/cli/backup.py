@@ -17,7 +17,7 @@ from lowtide_engine.cli.selecting import owner_options, taken
 from lowtide_engine.cli.session import Session
 from lowtide_engine.cli.streams import SOURCES, gather_stream, stream_options
 from lowtide_engine.cli.targets import LISTS, gather_targets, target_options
-from lowtide_engine.cli.values import SIZE, TAGS, TIME, refuse_reserved
+from lowtide_engine.cli.values import GROUP_BY, SIZE, TAGS, TIME, refuse_reserved
 from lowtide_engine.contract import Outcome, Result
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ wrong, 130 if a signal stopped it."""
 @click.option(
     "-g",
     "--group-by",
+    type=GROUP_BY,
     default="host,paths",
     show_default=True,
     metavar="KEYS",
@@ -138,7 +139,7 @@ def _request(session: Session, given: dict[str, Any]) -> BackupRequest:
         tags=tags,
         owner=taken(given),
         parent=given["parent"],
-        group_by=[key.strip() for key in given["group_by"].split(",") if key.strip()],
+        group_by=given["group_by"],
         # As in restic: what comes from standard input is compared with nothing.
         force=given["force"] or given["stdin"],
         excludes=[os.fsencode(pattern) for pattern in excludes],

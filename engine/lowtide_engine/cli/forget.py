@@ -14,7 +14,7 @@ from lowtide_engine.cli.prune import engine_options, prune_options, run_prune
 from lowtide_engine.cli.selecting import owner_options, snapshot_filter, taken
 from lowtide_engine.cli.session import Session
 from lowtide_engine.cli.snapshots import document
-from lowtide_engine.cli.values import TAGS, Value
+from lowtide_engine.cli.values import GROUP_BY, TAGS, Value
 from lowtide_engine.contract import Result
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lowtide_engine.retention import Rules
 
 _COUNTS = {"last": "-l", "hourly": "-H", "daily": "-d", "weekly": "-w", "monthly": "-m", "yearly": "-y"}
-_GROUP_KEYS = {"host": "host", "hosts": "host", "path": "paths", "paths": "paths", "tag": "tags", "tags": "tags"}
 
 EPILOG = """Snapshots that Lowtide made in one run are kept or removed together. What is partial, or belongs to a run
 without a verdict, never counts: it stays while it is younger than a day or nothing newer that is whole is kept."""
@@ -41,14 +40,6 @@ def _parse_span(text: str) -> Any:
     from lowtide_engine.retention import Span
 
     return Span.parse(text)
-
-
-def _parse_group_by(text: str) -> tuple[str, ...]:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    for name in names:
-        if name not in _GROUP_KEYS:
-            raise ValueError(f"snapshots are grouped by host, paths and tags, not by {name!r}")
-    return tuple(dict.fromkeys(_GROUP_KEYS[name] for name in names))
 
 
 def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,7 +85,7 @@ def _periods(name: str) -> str:
 @click.option("--path", "paths", multiple=True, metavar="PATH",
               help="Only snapshots with this path; several: with all of them.")  # fmt: skip
 @owner_options
-@click.option("-g", "--group-by", type=Value("keys", _parse_group_by), default="host,paths", metavar="KEYS",
+@click.option("-g", "--group-by", type=GROUP_BY, default="host,paths", metavar="KEYS",
               show_default=True, help="The rules apply to each group of equal host, paths, tags; '' for one group. "
               "Runs of several policies are never one group.",
               )  # fmt: skip

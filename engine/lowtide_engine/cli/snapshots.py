@@ -12,6 +12,7 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.output import human_size, print_json, table
 from lowtide_engine.cli.selecting import choose, filter_options, owner_options, snapshot_filter, taken
 from lowtide_engine.cli.session import Session
+from lowtide_engine.cli.values import GROUP_BY
 from lowtide_engine.contract import Outcome, Result
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @filter_options
 @owner_options
 @click.option("--latest", type=click.IntRange(min=1), metavar="N", help="Only the newest N of each host and paths.")
-@click.option("-g", "--group-by", default="", metavar="KEYS", help="Group by host, paths, tags.")
+@click.option("-g", "--group-by", type=GROUP_BY, default="", metavar="KEYS", help="Group by host, paths, tags.")
 @click.option("-c", "--compact", is_flag=True, help="Without paths and tags.")
 @click.pass_context
 def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result:
@@ -39,7 +40,7 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
 
     owner = taken(given)
     only = snapshot_filter(given["hosts"], given["tags"], given["paths"], owner)
-    keys = [key.strip() for key in given["group_by"].split(",") if key.strip()]
+    keys = given["group_by"]
     with session.locked() as locked:
         found = snapshots_for(locked, ids, session.output.warn)
     chosen = choose(session, found, ids, only)

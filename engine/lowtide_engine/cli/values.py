@@ -10,6 +10,7 @@ import click
 
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_GROUP_KEYS = {"host": "host", "hosts": "host", "path": "paths", "paths": "paths", "tag": "tags", "tags": "tags"}
 RESERVED_TAG_PREFIX = "lowtide:"
 
 
@@ -64,6 +65,15 @@ def parse_tags(text: str) -> tuple[str, ...]:
     return tuple(tag.strip() for tag in text.split(","))
 
 
+def parse_group_by(text: str) -> tuple[str, ...]:
+    """`host,paths` as its keys, each once; restic's other names for them are understood."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in _GROUP_KEYS:
+            raise ValueError(f"snapshots are grouped by host, paths and tags, not by {name!r}")
+    return tuple(dict.fromkeys(_GROUP_KEYS[name] for name in names))
+
+
 def parse_name(text: str) -> str:
     """A name; none would leave a restriction out, such as that of a variable that isn't set."""
     if not text:
@@ -88,3 +98,4 @@ DURATION = Value("duration", parse_duration)
 TIME = Value("time", parse_time)
 TAGS = Value("tags", parse_tags)
 NAME = Value("name", parse_name)
+GROUP_BY = Value("keys", parse_group_by)

@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from lowtide_engine.cli.values import parse_duration, parse_size, parse_tags, parse_time, refuse_reserved
+from lowtide_engine.cli.values import (
+    parse_duration,
+    parse_group_by,
+    parse_size,
+    parse_tags,
+    parse_time,
+    refuse_reserved,
+)
+from tests.unit.cli.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,19 @@ def test_what_is_no_time() -> None:
 
 def test_tags_are_split_and_stripped() -> None:
     assert parse_tags(" a, b,,c ") == ("a", "b", "", "c")
+
+
+def test_keys_to_group_by() -> None:
+    assert parse_group_by("hosts, path,tag,host") == ("host", "paths", "tags")
+    assert parse_group_by("") == ()
+    with pytest.raises(ValueError, match="colour"):
+        parse_group_by("host,colour")
+
+
+@pytest.mark.parametrize("command", ["backup", "snapshots"])
+def test_an_unknown_key_to_group_by_is_refused(lowtide: Run, command: str) -> None:
+    with pytest.raises(click.BadParameter, match="colour"):
+        lowtide(command, "--group-by", "colour", "/")
 
 
 def test_reserved_tags_are_refused_by_name() -> None:
