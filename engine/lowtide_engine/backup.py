@@ -87,7 +87,8 @@ class BackupRequest:
 @dataclass(frozen=True, slots=True)
 class BackupReport:
     """What came of it. `snapshot` is None where none was written: a dry run, or nothing changed. `errors` counts what
-    could not be read: then the snapshot is partial, and tagged so."""
+    could not be read: then the snapshot is partial, and tagged so. What equals a partial parent is not `unchanged`: it
+    is whole."""
 
     snapshot: Snapshot | None
     parent: Snapshot | None
@@ -151,7 +152,7 @@ def back_up(
         raise SourceEmpty(f"there is no {which} in {where}; no snapshot was written")
     end = start if request.time is not None else Instant.at(time.time())
     counts = summary(start, end, finished.summary)
-    unchanged = parent is not None and finished.root == parent.tree
+    unchanged = parent is not None and finished.root == parent.tree and PARTIAL_TAG not in parent.tags
     if request.dry_run or (request.skip_if_unchanged and unchanged and not errors):
         return BackupReport(None, parent, counts, errors, unchanged)
     snapshot = Snapshot(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from lowtide_engine.errors import EngineError, Interrupted
+from lowtide_engine.errors import BadInput, EngineError, Interrupted
 from lowtide_engine.repository.password import scrubbed
 
 PIPE_FILE = "stream"
@@ -78,7 +78,9 @@ class StandardInput:
 
     @contextmanager
     def opened(self, stop: threading.Event) -> Iterator[OpenStream]:
-        """Nothing is started, and nothing can be known about how the stream ended."""
+        """Nothing is started, and nothing can be known about how the stream ended. BadInput where it is closed."""
+        if sys.stdin is None:
+            raise BadInput("there is no standard input: it was closed", hint="pipe into it what is to be stored")
         yield _Given(sys.stdin.fileno())
 
 

@@ -62,9 +62,11 @@ def packs_command(ctx: click.Context, /, packs: tuple[str, ...]) -> Result:
     A copy of each is kept in the current folder, as pack-ID. Afterwards `lowtide repair snapshots --forget` rids
     snapshots of what is lost.
     """
+    from lowtide_engine.storage import is_id
+
     session = Session.of(ctx, "repair").uncached()
     for pack in packs:
-        if len(pack) != 64:
+        if not is_id(pack.lower()):
             raise click.BadParameter(f"{pack!r} is no whole id of a pack", param_hint="'ID'")
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.repair_packs import repair_packs
