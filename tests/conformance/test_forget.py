@@ -36,7 +36,7 @@ RULES = [
     ["--keep-last", "1", "--host", "one", "--tag", "odd"],
     ["--keep-last", "1", "--path", "/b", "-g", "paths"],
     ["--keep-last", "1", "--tag", ""],
-    ["--keep-last", "1", "--tag", "", "--tag", "odd,third", "-g", ""],
+    ["--keep-last", "1", "--tag", "", "--tag", "odd,third"],
 ]
 
 
