@@ -183,7 +183,8 @@ class PackWriter:
     def _close_all(self, kind: BlobKind) -> None:
         first, *others = sorted(self._open.pop(kind), key=lambda pack: -len(pack.data))
         for other in others:
-            if len(first.data) + len(other.data) <= self._pack_size:
+            blobs = len(first.entries) + len(other.entries)
+            if len(first.data) + len(other.data) <= self._pack_size and blobs <= MOST_BLOBS:
                 first.take_over(other)
             else:
                 self._store(other, kind)

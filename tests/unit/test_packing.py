@@ -4,9 +4,11 @@ pack."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
+from lowtide_engine import packing
 from lowtide_engine._kernel import sha256
 from lowtide_engine.copy import _sealed_anew
 from lowtide_engine.packing import Entry, FaultyMachine, IndexWriter, PackWriter, seal_blob
@@ -59,3 +61,18 @@ def test_a_pack_whose_header_reads_differently_is_never_stored(
     with pytest.raises(FaultyMachine):
         packs.finish()
     assert [*storage.list(FileKind.DATA)] == []
+
+
+@pytest.mark.parametrize(("most", "packs"), [(3, 2), (4, 1)])
+def test_the_last_packs_become_one_where_its_header_is_not_too_long(
+    most: int, packs: int, indexed: IndexedRepository, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "MOST_BLOBS", most)
+    turns = count()
+    monkeypatch.setattr(packing.secrets, "randbelow", lambda among: next(turns) % among)
+    writer = PackWriter(indexed, IndexWriter(indexed))
+    for number in range(4):
+        writer.store("data", bytes([number]))
+    writer.finish()
+
+    assert len(list(storage.list(FileKind.DATA))) == packs
