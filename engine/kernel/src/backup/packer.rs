@@ -64,9 +64,11 @@ struct Open {
 }
 
 impl Open {
-    fn fits(&self, length: usize) -> bool {
-        let end = header::EMPTY_SIZE + (self.entries.len() + 1) * header::LONGEST_ENTRY;
-        self.bytes.len() + length + end <= self.bytes.capacity() && !header::is_full(self.entries.len())
+    /// Whether so many more blobs, of so many bytes together, have room, and their header is not too long to be read.
+    fn fits(&self, length: usize, blobs: usize) -> bool {
+        let all = self.entries.len() + blobs;
+        let end = header::EMPTY_SIZE + all * header::LONGEST_ENTRY;
+        self.bytes.len() + length + end <= self.bytes.capacity() && !header::is_full(all.saturating_sub(1))
     }
 
     fn add(&mut self, kind: BlobKind, id: Id, sealed: &[u8], uncompressed_length: u32) -> Result<()> {
@@ -134,7 +136,7 @@ impl<'a> Packers<'a> {
         loop {
             let mut open = lock(slot);
             match open.as_mut() {
-                Some(pack) if pack.fits(sealed.len()) => {
+                Some(pack) if pack.fits(sealed.len(), 1) => {
                     pack.add(kind, id, sealed, uncompressed_length)?;
                     let filled = if pack.bytes.len() >= sort.target { open.take() } else { None };
                     drop(open);
@@ -187,7 +189,7 @@ impl<'a> Packers<'a> {
             for slot in &sort.open {
                 let Some(open) = lock(slot).take() else { continue };
                 match &mut last {
-                    Some(into) if into.fits(open.bytes.len() + open.entries.len() * header::LONGEST_ENTRY) => {
+                    Some(into) if into.fits(open.bytes.len(), open.entries.len()) => {
                         into.absorb(&open)?;
                     }
                     _ => {
@@ -200,5 +202,19 @@ impl<'a> Packers<'a> {
             last.map_or(Ok(()), |last| self.close(sort.kind, last).map(|last| full.push(last)))?;
         }
         self.hand_out_all(&mut full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_takes_no_more_blobs_than_its_header_can_name() {
+        let entry = |_| Entry { kind: BlobKind::Data, id: Id([0; 32]), offset: 0, length: 33, uncompressed_length: 1 };
+        let half = Open { bytes: Pooled::unpooled(64 << 20), entries: (0..300_000).map(entry).collect() };
+        assert!(half.fits(33, 1));
+        assert!(half.fits(3 << 20, 109_199));
+        assert!(!half.fits(3 << 20, 109_200));
     }
 }
