@@ -15,8 +15,8 @@ SAY := printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
 help:
-	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: 30 to 40 minutes, then about 4)'
-	@echo 'make test    all tests, on the same Kubernetes (first time: about 70 minutes, then about 50)'
+	@echo 'make demo    back up, destroy and restore nginx and PostgreSQL on a real Kubernetes (first time: about 15 minutes, then about 2)'
+	@echo 'make test    all tests, on the same Kubernetes (first time: about 55 minutes, then about 40)'
 	@echo 'make unit    the tests that need neither Kubernetes nor a foreign program (about 2 minutes)'
 	@echo 'make check   formatting, lint, types, layers, generated files (about 1 minute)'
 	@echo 'make bench   speed and memory beside other programs, as a table (hours; BENCH_ARGS="engine --cases small" is a part)'
@@ -49,7 +49,7 @@ demo: setup
 
 .PHONY: test
 test: setup
-	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 23 minutes)'
+	@$(SAY) 'Kubernetes for the tests; what it needs is built once and kept (first time: about 13 minutes)'
 	@$(BIN)/python -m tests.cluster prepare
 	@$(SAY) 'the tests, in groups side by side; what one says is shown when it ends (about 40 minutes)'
 	@$(BIN)/python -m tests.groups $(PYTEST_ARGS)

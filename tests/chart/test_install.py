@@ -50,7 +50,6 @@ ALLOWED = [
     ("patch", "statefulsets.apps/db"),
     ("patch", "cronjobs.batch/db"),
     ("create", "snapshots.lowtide.dev"),
-    ("patch", "restores.lowtide.dev/back"),
     ("create", "persistentvolumeclaims"),
     ("delete", "persistentvolumeclaims/data"),  # Of those only copies: see test_rights.
     ("create", "leases.coordination.k8s.io"),
@@ -83,6 +82,14 @@ def test_the_operator_may_do_its_work_where_it_serves_and_nowhere_else(
 ) -> None:
     assert may(installed, OPERATOR, verb, what, "shop")
     assert not may(installed, OPERATOR, verb, what, "other")
+
+
+@pytest.mark.parametrize("what", ["snapshots.lowtide.dev/first", "restores.lowtide.dev/back"])
+def test_the_operator_may_patch_runs_anywhere_and_do_no_more_with_them(installed: Kubectl, what: str) -> None:
+    """Elsewhere an admission policy leaves of that the letting go in a namespace that is being deleted: see
+    test_rights."""
+    assert all(may(installed, OPERATOR, "patch", what, namespace) for namespace in ("shop", "other"))
+    assert not any(may(installed, OPERATOR, verb, what, "other") for verb in ("create", "update", "delete"))
 
 
 @pytest.mark.parametrize(("verb", "what"), DENIED)
