@@ -15,6 +15,9 @@ from tests.cluster.controlplane import ControlPlane
 
 Object = dict[str, Any]
 
+IDLE_SECONDS = 30.0
+"""How long a connection may lie unused: the API server closes it after 90 s."""
+
 
 class ApiError(Exception):
     """The API server refused: `status` is the HTTP code."""
@@ -96,6 +99,9 @@ class Api:
     def _once(self, method: str, path: str, body: Object | None, content: str) -> Object:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content, "Accept": "application/json"}
         connection = getattr(self._local, "connection", None)
+        if connection is not None and time.monotonic() - self._local.used > IDLE_SECONDS:
+            connection.close()
+            connection = None
         if connection is None:
             address = self._address
             connection = http.client.HTTPSConnection(
@@ -107,6 +113,7 @@ class Api:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             data = answer.read()
+            self._local.used = time.monotonic()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self._local.connection = None
