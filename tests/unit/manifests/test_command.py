@@ -76,7 +76,7 @@ def test_a_look_up_asks_for_one_member_of_one_run() -> None:
 def test_a_verdict_names_its_members() -> None:
     given = understood(CASES["verdict"])
     assert given["members"] == CASES["verdict"].snapshot_ids
-    assert given["claim"] == ""
+    assert given["claim"] is None
     assert given["allow_partial"] is False
     assert understood(COMMANDS["verdict over partial members"])["allow_partial"] is True
 
