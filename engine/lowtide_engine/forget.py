@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository, Snapshot
 
 
-WHOLE = 64
-"""The digits of a whole id."""
-
-
 class AmbiguousId(EngineError):
     """The beginning of an id that several snapshots share."""
 
@@ -42,13 +38,13 @@ def forget(
     deleted where one of the ids is ambiguous, or a snapshot can't be read that it may mean; by its whole id such a one
     is removed too, and told.
     """
-    whole = {wanted.lower() for wanted in ids if len(wanted) == WHOLE}
+    asked = {wanted.lower() for wanted in ids}
     damaged: list[str] = []
 
     def unreadable(name: str, error: EngineError) -> None:
-        if name in whole:
+        if name in asked:
             damaged.append(name)
-        elif only is not None or any(name.startswith(wanted.lower()) for wanted in ids):
+        elif only is not None or any(name.startswith(wanted) for wanted in asked):
             raise error
 
     snapshots = locked.snapshots(on_damaged=unreadable)

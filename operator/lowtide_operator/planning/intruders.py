@@ -10,8 +10,11 @@ from lowtide_operator.api.conditions import Truth, find, is_true
 from lowtide_operator.api.restore import ResolvedRestore
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.gone import came_back
-from lowtide_operator.planning.quiesce import started
+from lowtide_operator.planning.hold import is_down
+from lowtide_operator.planning.observed import Workload
+from lowtide_operator.planning.quiesce import find_held
 from lowtide_operator.planning.source import Restoring
+from lowtide_operator.planning.starters import started_by
 from lowtide_operator.planning.targets import are_whole
 
 INCONSISTENT = "Inconsistent"
@@ -28,7 +31,7 @@ def note_intruders(run: Restoring, resolved: ResolvedRestore) -> str:
     known = noted_intruders(run)
     if known or are_whole(run, resolved) or is_true(run.status.conditions, "Stalled"):
         return known
-    found = started(run)
+    found = _started(run)
     for volume in resolved.volumes:
         times = [r.created_at for r in run.status.jobs if (r.purpose, r.claim) == (Purpose.RESTORE, volume.target)]
         if times:
@@ -52,3 +55,15 @@ def what_was_kept(run: Restoring) -> str:
     """Where a person finds what the volumes held before, as a sentence to append."""
     saved = [f"{v.claim} in {v.safety_snapshot_id[:8]}" for v in run.status.volumes if v.safety_snapshot_id]
     return f" The safety snapshots have what was there before: {', '.join(saved)}." if saved else ""
+
+
+def _started(run: Restoring) -> list[str]:
+    """The stopped workloads whose count somebody raised again, and who did: each as words for a person."""
+    ledger = run.status.quiesce
+    entries = ledger.workloads if ledger is not None and ledger.released_time is None else ()
+    counted = [find_held(run, entry) for entry in entries if entry.replicas is not None]
+    return [
+        f"{found.kind} {found.meta.name} was started by {started_by(found)}"
+        for found in counted
+        if isinstance(found, Workload) and not is_down(found)
+    ]

@@ -104,18 +104,6 @@ def watch(run: Run[S], claims: frozenset[str]) -> None:
         )
 
 
-def started(run: Run[S]) -> list[str]:
-    """The stopped workloads whose count somebody raised again, and who did: each as words for a person."""
-    ledger = run.status.quiesce
-    entries = ledger.workloads if ledger is not None and ledger.released_time is None else ()
-    counted = [find_held(run, entry) for entry in entries if entry.replicas is not None]
-    return [
-        f"{found.kind} {found.meta.name} was started by {started_by(found)}"
-        for found in counted
-        if isinstance(found, Workload) and not is_down(found)
-    ]
-
-
 def past_deadline(run: Run[S]) -> bool:
     """Whether maxDowntime is over while workloads are down, by the clock or because the release pod says so."""
     ledger = run.status.quiesce
