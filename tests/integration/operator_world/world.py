@@ -116,18 +116,18 @@ class World:
         return (self.api.get(kind, self.namespace, name) or {}).get("status") or {}
 
     def condition(self, kind: Kind, name: str, condition: str = "Ready") -> Object:
-        """One condition; empty where it is not there."""
-        conditions = self.status(kind, name).get("conditions") or []
-        return next((entry for entry in conditions if entry["type"] == condition), {})
+        """One condition as it is now; empty where it is not there."""
+        return condition_of(self.status(kind, name), condition)
 
     def await_ready(self, kind: Kind, name: str, within: float = PATIENCE) -> Object:
         """Wait until Ready is True, and answer the status. A run that failed ends the wait at once."""
 
         def ready() -> Object | None:
             status = self.status(kind, name)
+            word = condition_of(status)
             if kind != kinds.BACKUP_POLICY and status.get("endTime"):
-                assert self.condition(kind, name)["status"] == "True", self.condition(kind, name)
-            return status if self.condition(kind, name).get("status") == "True" else None
+                assert word["status"] == "True", word
+            return status if word.get("status") == "True" else None
 
         return wait_for(f"{kind} {name} is Ready", ready, within=within, seen=lambda: self.seen(kind, name))
 
@@ -196,6 +196,12 @@ class World:
 
 
 ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+
+
+def condition_of(status: Object, condition: str = "Ready") -> Object:
+    """The condition in one reading of a status, so that it is never newer or older than what stands beside it; empty
+    where it is not there."""
+    return next((entry for entry in status.get("conditions") or [] if entry["type"] == condition), {})
 
 
 def claim(namespace: str, name: str, size: str = "10Mi") -> Object:
