@@ -186,7 +186,7 @@ def test_a_server_that_dies_and_comes_back_is_waited_for(own_server: SshServer) 
 
 def test_a_server_that_hangs_is_given_up_and_asked_again(own_server: SshServer) -> None:
     clock = FakeClock()
-    storage = trusted(own_server, "stuck", clock, stuck_timeout=1.0)
+    storage = trusted(own_server, "stuck", clock, stuck_timeout=5.0)
     storage.create()
     stopped = own_server.sessions()
     assert stopped

@@ -126,6 +126,7 @@ def test_a_reader_that_goes_away_is_no_crash(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_the_password_prompt_ends_it_at_once(number: signal.Signals, tmp_path: Path) -> None:
     master, slave = pty.openpty()
+    started = time.monotonic()
     process = subprocess.Popen(
         [*PROGRAM, "init", "-r", str(tmp_path / "new")],
         env=variables(tmp_path),
@@ -145,7 +146,8 @@ def test_a_signal_at_the_password_prompt_ends_it_at_once(number: signal.Signals,
     os.close(master)
 
     assert code == 130
-    assert time.monotonic() - began < 5
+    # No longer than it took to come to the prompt, where the machine is slow.
+    assert time.monotonic() - began < max(5, began - started)
     assert decode((tmp_path / "result").read_bytes()).reason == "Interrupted"
     assert not (tmp_path / "new" / "config").exists()
 

@@ -171,8 +171,10 @@ def test_the_first_pack_that_fails_for_good_ends_the_run_and_names_the_others() 
     with pytest.raises(StorageError, match="disk is full"):
         drive(run, b=StorageError("the disk is full"))
 
-    assert "stored b" not in run.log
-    assert "save index of a" in run.log
+    stored = [line.removeprefix("stored ") for line in run.log if line.startswith("stored")]
+    # Whether c is stored beside b, before that has failed, is up to the two threads.
+    assert stored in (["a"], ["a", "c"])
+    assert f"save index of {','.join(stored)}" in run.log
     assert run.log[-1] == "cancel"
 
 

@@ -21,6 +21,10 @@ from tests.unit.storage.rest_stub import Stub, rest_stub
 DATA = bytes(range(256)) * 30
 PACK = File(FileKind.DATA, hashlib.sha256(DATA).hexdigest())
 KEY = f"data/{PACK.name}"
+
+STUCK = 3.0
+"""Seconds after which an answer is given up: one that does come may be late on a machine that has much to do."""
+
 ENVIRONMENT = {"RESTIC_REST_USERNAME": "me", "RESTIC_REST_PASSWORD": "hunter2"}
 
 
@@ -32,7 +36,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def storage(stub: Stub) -> Iterator[RestStorage]:
-    made = open_rest(stub.location, StorageOptions(environment=ENVIRONMENT, stuck_timeout=0.3, connect_timeout=2))
+    made = open_rest(stub.location, StorageOptions(environment=ENVIRONMENT, stuck_timeout=STUCK, connect_timeout=2))
     yield made
     made.close()
 
@@ -244,13 +248,13 @@ def test_a_server_that_is_elsewhere_is_not_followed(retrying: Retrying, stub: St
 
 
 def test_no_server_is_a_retryable_error_that_names_the_place() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    location = f"rest:http://me:hunter2@127.0.0.1:{port}/repo/"
-    storage = open_rest(location, StorageOptions(environment={}, connect_timeout=0.5))
-    with pytest.raises(StorageError, match=f"127.0.0.1:{port}/repo") as caught:
-        storage.save(PACK, DATA)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        location = f"rest:http://me:hunter2@127.0.0.1:{port}/repo/"
+        storage = open_rest(location, StorageOptions(environment={}, connect_timeout=0.5))
+        with pytest.raises(StorageError, match=f"127.0.0.1:{port}/repo") as caught:
+            storage.save(PACK, DATA)
     assert caught.value.retryable
     assert not caught.value.ambiguous
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))

@@ -36,6 +36,9 @@ DATA = bytes(range(256)) * 30
 PACK = File(FileKind.DATA, hashlib.sha256(DATA).hexdigest())
 KEY = f"prefix/{PACK.path}"
 
+STUCK = 3.0
+"""Seconds after which an answer is given up: one that does come may be late on a machine that has much to do."""
+
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
@@ -45,7 +48,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def storage(stub: Stub) -> Iterator[S3Storage]:
-    made = open_s3(stub.location, StorageOptions(environment=KEYS, stuck_timeout=0.3, connect_timeout=2))
+    made = open_s3(stub.location, StorageOptions(environment=KEYS, stuck_timeout=STUCK, connect_timeout=2))
     yield made
     made.close()
 
@@ -265,12 +268,11 @@ def test_no_server_is_a_retryable_error_that_names_the_place(unused_port: int) -
 
 
 @pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def unused_port() -> Iterator[int]:
+    """Nobody listens on it, nor can anybody begin to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
 
 
 def test_no_credentials_say_what_to_set(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
