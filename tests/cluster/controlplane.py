@@ -36,18 +36,28 @@ USERS = {
 }
 
 
+_kept: list[socket.socket] = []
+"""What holds the ports that were given to this process."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, outside the range from which the kernel takes the ports of outgoing
-    connections."""
+    """Ports that nothing listens on, outside the range from which the kernel takes the ports of outgoing connections.
+    No other process of the tests is given them while this one runs, whether its servers listen on them or not.
+
+    A socket that does not listen keeps each. Servers bind beside it, since they set SO_REUSEADDR, as all of ours do;
+    who looks for a free port does not.
+    """
     found: list[int] = []
     candidates = random.SystemRandom().sample(range(20000, 29999), 2000)
     for port in candidates:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
+        keeper = socket.socket()
+        try:
+            keeper.bind(("", port))
+        except OSError:
+            keeper.close()
+            continue
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _kept.append(keeper)
         found.append(port)
         if len(found) == count:
             return found
