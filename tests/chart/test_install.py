@@ -43,6 +43,12 @@ def may(kubectl: Kubectl, who: str, verb: str, what: str, namespace: str, groups
     return kubectl.run("auth", "can-i", verb, what, "-n", namespace, f"--as={who}", *flags).stdout.strip() == "yes"
 
 
+def await_right(kubectl: Kubectl, who: str, verb: str, what: str, namespace: str, *, given: bool = True) -> None:
+    """A role counts a moment after it was bound, and a moment longer than it was."""
+    called = f"{who} {'may' if given else 'may not'} {verb} {what} in {namespace}"
+    wait_for(called, lambda: may(kubectl, who, verb, what, namespace) is given, within=30)
+
+
 ALLOWED = [
     ("create", "jobs.batch"),
     ("delete", "jobs.batch"),
@@ -80,7 +86,7 @@ DENIED = [
 def test_the_operator_may_do_its_work_where_it_serves_and_nowhere_else(
     installed: Kubectl, verb: str, what: str
 ) -> None:
-    assert may(installed, OPERATOR, verb, what, "shop")
+    await_right(installed, OPERATOR, verb, what, "shop")
     assert not may(installed, OPERATOR, verb, what, "other")
 
 
@@ -88,7 +94,8 @@ def test_the_operator_may_do_its_work_where_it_serves_and_nowhere_else(
 def test_the_operator_may_patch_runs_anywhere_and_do_no_more_with_them(installed: Kubectl, what: str) -> None:
     """Elsewhere an admission policy leaves of that the letting go in a namespace that is being deleted: see
     test_rights."""
-    assert all(may(installed, OPERATOR, "patch", what, namespace) for namespace in ("shop", "other"))
+    for namespace in ("shop", "other"):
+        await_right(installed, OPERATOR, "patch", what, namespace)
     assert not any(may(installed, OPERATOR, verb, what, "other") for verb in ("create", "update", "delete"))
 
 
@@ -339,12 +346,12 @@ def test_release_pods_are_made_by_the_operator_in_its_own_namespace_only(install
 def test_an_upgrade_to_all_namespaces_moves_the_rights(plane: ControlPlane, installed: Kubectl) -> None:
     helm_on(plane, "upgrade", "lowtide", str(CHART), "--set", "clusterWide=true")
     try:
-        assert may(installed, OPERATOR, "create", "jobs.batch", "other")
+        await_right(installed, OPERATOR, "create", "jobs.batch", "other")
         assert installed.get("rolebindings", "-n", "shop", "-l", "app.kubernetes.io/part-of=lowtide")["items"] == []
         assert not may(installed, OPERATOR, "get", "secrets", "other")
     finally:
         helm_on(plane, "upgrade", "lowtide", str(CHART), "--set", "namespaces={shop}")
-    assert not may(installed, OPERATOR, "create", "jobs.batch", "other")
+    await_right(installed, OPERATOR, "create", "jobs.batch", "other", given=False)
 
 
 def test_uninstalling_leaves_the_objects_of_people_where_they_are(plane: ControlPlane, installed: Kubectl) -> None:
