@@ -69,6 +69,11 @@ class OneVolume:
                     "image": self.cluster.images.apps,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sh", "-c", f"{note}exec sleep infinity"],
+                    # Ready once it has written down that it was started.
+                    "readinessProbe": {
+                        "exec": {"command": ["grep", "-qx", "sleep", "/proc/1/comm"]},
+                        "periodSeconds": 1,
+                    },
                     **use,
                 }
             ],

@@ -42,7 +42,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     wait_for(
         f"the namespace {name} has its service account",
         lambda: cluster.kubectl.run("get", "serviceaccount", "default", "-n", name).returncode == 0,
-        within=30,
+        within=90,
     )
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait", "--timeout=120s", timeout=150)

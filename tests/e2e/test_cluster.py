@@ -85,7 +85,9 @@ def test_commands_run_in_a_pod_and_its_log_is_read(cluster: Cluster, namespace: 
         pod("server", cluster.images.apps, ["sh", "-c", "echo serving; exec sleep infinity"]), namespace=namespace
     )
     cluster.kubectl("wait", "pod/server", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
-    assert cluster.kubectl("logs", "server", "-n", namespace) == "serving\n"
+    # It is Ready once it was started, which may be before it has said anything.
+    said = wait_for("it says something", lambda: cluster.kubectl("logs", "server", "-n", namespace), within=60)
+    assert said == "serving\n"
     answer = cluster.kubectl("exec", "-i", "server", "-n", namespace, "--", "cat", stdin="echoed")
     assert answer == "echoed"
 
