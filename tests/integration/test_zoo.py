@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -202,16 +204,29 @@ def versions(pen: Pen) -> list[str]:
     return sorted((pod["metadata"].get("annotations") or {}).get("version", "1") for pod in pods)
 
 
-def update(pen: Pen, **spec: Any) -> None:
-    template = {"metadata": {"annotations": {"version": "2"}}}
-    pen.world.api.patch(kinds.DEPLOYMENT, pen.world.namespace, pen.name, {"spec": {"template": template, **spec}})
+def update(pen: Pen, version: str = "2", kind: kinds.Kind = kinds.DEPLOYMENT, **spec: Any) -> None:
+    """Change the template; version 1 is the one that the pen began with."""
+    template = {"metadata": {"annotations": {"version": None if version == "1" else version}}}
+    pen.world.api.patch(kind, pen.world.namespace, pen.name, {"spec": {"template": template, **spec}})
+
+
+@contextlib.contextmanager
+def broken(zoo: World) -> Iterator[None]:
+    """No pod of version 2 becomes ready."""
+    zoo.kubelet.held_back = lambda pod: (pod["metadata"].get("annotations") or {}).get("version") == "2"
+    try:
+        yield
+    finally:
+        zoo.let_movers_start()
+
+
+GENTLY = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
 @pytest.mark.zoo("deployment-paused")
 def test_a_rollout_that_is_paused_half_way_is_not_finished_by_a_backup(zoo: World) -> None:
     pen = Pen.build(zoo, "halfway")
-    gently = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-    pen.add(kinds.DEPLOYMENT, replicas=3, strategy=gently)
+    pen.add(kinds.DEPLOYMENT, replicas=3, strategy=GENTLY)
     update(pen, minReadySeconds=500)
     wait_for("one pod is new", lambda: pen.get(kinds.DEPLOYMENT)["status"].get("updatedReplicas") == 1, within=PATIENCE)
     zoo.api.patch(kinds.DEPLOYMENT, zoo.namespace, "halfway", {"spec": {"paused": True}})
@@ -235,6 +250,77 @@ def test_what_is_paused_before_its_rollout_comes_back_as_it_was(zoo: World) -> N
     pen.await_running(kinds.DEPLOYMENT, "frozen", 2)
     assert not before & set(zoo.pods())
     assert versions(pen) == ["1", "1"]
+
+
+@pytest.mark.zoo("deployment-paused")
+def test_a_revision_that_was_undone_does_not_come_back_by_a_backup(zoo: World) -> None:
+    """With none at work, Kubernetes scales up the ReplicaSet that was made last: that of the update that was undone."""
+    pen = Pen.build(zoo, "undone")
+    pen.add(kinds.DEPLOYMENT, replicas=2)
+    for version in ("2", "1"):
+        update(pen, version)
+        wait_for("it is updated", lambda version=version: versions(pen) == [version] * 2, within=PATIENCE)
+    update(pen, "3", paused=True)
+    pen.await_running(kinds.DEPLOYMENT, "undone", 2)
+    pen.snapshot()
+    assert "Deployment undone has pods of an older revision (paused)" in pen.await_failed("UpdateWaiting")
+    assert versions(pen) == ["1", "1"]
+
+
+@pytest.mark.zoo("deployment-rollout")
+def test_a_rollout_that_goes_on_is_waited_for(zoo: World) -> None:
+    pen = Pen.build(zoo, "rolling")
+    pen.add(kinds.DEPLOYMENT, replicas=3, strategy=GENTLY)
+    update(pen, minReadySeconds=500)
+    pen.snapshot()
+    pen.await_quiesced("WaitingForUpdate", "Deployment rolling is being updated")
+    assert pen.replicas(kinds.DEPLOYMENT) == 3
+    update(pen, minReadySeconds=0)
+    pen.await_ready()
+    pen.await_running(kinds.DEPLOYMENT, "rolling", 3)
+    assert versions(pen) == ["2", "2", "2"]
+
+
+@pytest.mark.zoo("deployment-stuck")
+def test_a_rollout_that_is_stuck_is_not_finished_by_a_backup(zoo: World) -> None:
+    pen = Pen.build(zoo, "broken")
+    pen.add(kinds.DEPLOYMENT, replicas=2, strategy=GENTLY, progressDeadlineSeconds=2)
+    with broken(zoo):
+        update(pen)
+        wait_for(
+            "its progress deadline is exceeded",
+            lambda: "ProgressDeadlineExceeded" in str(pen.get(kinds.DEPLOYMENT)["status"]["conditions"]),
+            within=PATIENCE,
+        )
+        generation = pen.get(kinds.DEPLOYMENT)["metadata"]["generation"]
+        pen.snapshot()
+        said = pen.await_failed("UpdateWaiting")
+        assert "Deployment broken has pods of an older revision (ProgressDeadlineExceeded)" in said
+        pen.assert_untouched(kinds.DEPLOYMENT, "broken", generation, 2)
+        assert versions(pen) == ["1", "1", "2"]
+        update(pen, "1")
+        pen.snapshot("broken-undone")
+        pen.await_ready("broken-undone")
+        pen.await_running(kinds.DEPLOYMENT, "broken", 2)
+        assert versions(pen) == ["1", "1"]
+
+
+@pytest.mark.zoo("statefulset-rollout")
+def test_a_stateful_set_whose_update_does_not_end_is_not_updated_by_a_backup(zoo: World) -> None:
+    pen = Pen.build(zoo, "sickly", quiesce={"timeout": "3s"})
+    pen.add(kinds.STATEFUL_SET, replicas=2)
+    with broken(zoo):
+        update(pen, kind=kinds.STATEFUL_SET)
+        wait_for("one pod is new", lambda: versions(pen) == ["1", "2"], within=PATIENCE)
+        pen.snapshot()
+        pen.await_quiesced("WaitingForUpdate", "StatefulSet sickly is being updated")
+        said = pen.await_failed("UpdateWaiting")
+        assert "StatefulSet sickly still had pods of an older revision after quiesce.timeout" in said
+        pen.assert_untouched(kinds.STATEFUL_SET, "sickly", 2, 2)
+        assert versions(pen) == ["1", "2"]
+    pen.snapshot("sickly-well")
+    pen.await_ready("sickly-well")
+    assert versions(pen) == ["2", "2"]
 
 
 ROLL_OUT = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}

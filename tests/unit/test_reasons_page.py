@@ -30,6 +30,7 @@ OTHER_WORDS = {
     *("ReplicationController", "ScaledObject", "StatefulSet", "VolumeAttachment", "VolumeGroupSnapshot"),
     *("VolumeGroupSnapshotClass", "VolumeSnapshot", "VolumeSnapshotClass", "VolumeSnapshots"),
     *("ContainerCreating", "DeadlineExceeded", "FailureTarget", "OnDelete", "PodInitializing", "PodScheduled"),
+    *("ProgressDeadlineExceeded",),
     *("ReadOnlyMany", "ReadWriteOnce", "ReadWriteOncePod", "RolledBack", "True", "WaitForFirstConsumer"),
 }
 """Words of Kubernetes' and others', and the states of a stamp: no reasons."""

@@ -113,12 +113,14 @@ class Workload:
     without it). `suspended` is spec.suspend for Job and CronJob. `claims` are the PVC names in the pod template (its
     ephemeral volumes excepted), `claim_templates` the names of volumeClaimTemplates: a StatefulSet names
     `<template>-<name>-<ordinal>` for every ordinal. `when_scaled` is persistentVolumeClaimRetentionPolicy.whenScaled
-    ("Retain" where unset). `update_waits` is whether pods have an older revision that a StatefulSet's OnDelete or
-    partition, or a Deployment's pause, keeps. `ready` is status.readyReplicas, `observed_generation` is
-    status.observedGeneration. `finished` is, for a Job, whether it is Complete or Failed; `started` its
-    status.startTime. `writer` is the field manager that set spec.replicas or spec.suspend last, as managedFields say
-    ("" where they don't). `selector` is spec.selector as `kubectl get pods -l` takes it, "" where the kind
-    has none.
+    ("Retain" where unset). `template` is spec.template of a Deployment, and that of a ReplicaSet as its Deployment has
+    it. `half_updated` is whether a StatefulSet has pods of an older revision, or its controller has not seen its spec
+    yet. `update_kept_by` is what keeps an update from going on by itself, in Kubernetes' words: a StatefulSet's
+    OnDelete or partition, a Deployment's pause or exceeded progress deadline; "" where nothing does. `ready` is
+    status.readyReplicas, `observed_generation` is status.observedGeneration. `finished` is, for a Job, whether it is
+    Complete or Failed; `started` its status.startTime. `writer` is the field manager that set spec.replicas or
+    spec.suspend last, as managedFields say ("" where they don't). `selector` is spec.selector as `kubectl get pods -l`
+    takes it, "" where the kind has none.
     """
 
     api_version: str
@@ -135,7 +137,9 @@ class Workload:
     claims: tuple[str, ...] = ()
     claim_templates: tuple[str, ...] = ()
     when_scaled: str = "Retain"
-    update_waits: bool = False
+    template: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    half_updated: bool = False
+    update_kept_by: str = ""
     finished: bool = False
     started: datetime | None = None
     writer: str = ""

@@ -1,10 +1,11 @@
 """Stop the workloads that use a group's claims, by a ledger that is written before anything changes, and watch them
 while they are down.
 
-    no ledger ─ users found, none refused, no Job runs, no other run in the way ─> ledger (intent; nothing has
-    changed) ledger ─ still true in a later observation, and still no other run in the way ─> start_time, patches
-    started ─ every entry held, every pod gone, every volume unmounted ─> gone_time gone ─ watch: each hold as our
-    patch left it, and no pod came back
+    no ledger ─ users found, none refused, no Job runs, no update, no other run in the way ─> ledger (intent;
+    nothing has changed)
+    ledger ─ still true in a later observation, and still no other run in the way ─> start_time, patches
+    started ─ every entry held, every pod gone, every volume unmounted ─> gone_time
+    gone ─ watch: each hold as our patch left it, and no pod came back
 
 Once start_time is written the ledger's entries never change but for their state, and nothing is patched that differs
 from them.
@@ -20,7 +21,7 @@ from lowtide_operator.api.quiesce import HeldState, LedgerEntry, Quiesce, Quiesc
 from lowtide_operator.planning.actions import PatchWorkload
 from lowtide_operator.planning.argocd import argocd_refusals
 from lowtide_operator.planning.arming import arm, keep_armed
-from lowtide_operator.planning.gone import came_back, in_the_way, left_behind
+from lowtide_operator.planning.gone import came_back, in_the_way
 from lowtide_operator.planning.hold import Hold, Holdable, holdable_ref, is_down, read_hold
 from lowtide_operator.planning.keepers import (
     is_keeper,
@@ -42,7 +43,9 @@ from lowtide_operator.planning.ordering import first_in_the_way, is_older, stops
 from lowtide_operator.planning.run import Run, S
 from lowtide_operator.planning.starters import started_by
 from lowtide_operator.planning.switches import switched_on, switches_of
-from lowtide_operator.planning.users import Refusal, Users, find_users, pods_of, refusal_of
+from lowtide_operator.planning.updates import is_half_updated
+from lowtide_operator.planning.users import UPDATE_WAITING, Refusal, Users, find_users, pods_of, refusal_of
+from lowtide_operator.planning.waits import first_wait
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is written anew before anything is stopped, so that its deadline is a whole maxDowntime
@@ -142,40 +145,14 @@ def _intend(
         run.condition("Quiesced", Truth.UNKNOWN, "WaitingForOtherRun", text)
         run.look_again(5)
         return
-    if users.running_jobs:
+    wait = first_wait(claims, users, stopped, run.world, run.now)
+    if wait is not None:
         run.update(quiesce=None)
-        jobs = ", ".join(users.running_jobs)
-        _wait(run, "WaitingForJob", f"Job {jobs} uses a volume of the group; a Job is never stopped half-way.")
+        run.condition("Quiesced", Truth.FALSE, wait.waiting, wait.text)
+        run.look_again(5)
         since = run.since("Quiesced")
         if since is not None and run.now >= since + settings.timeout:
-            run.fail(
-                "JobRunning",
-                f"Job {jobs} still used a volume of the group after quiesce.timeout: choose a schedule at which it "
-                f"does not run, or a longer timeout.",
-            )
-        return
-    left = left_behind(claims, run.world, run.now)
-    if left:
-        run.update(quiesce=None)
-        names = ", ".join(pod.meta.name for pod in left)
-        text = (
-            f"Pod {names} has ended, but it is not known when, or its node is not ready, so a volume of the group may "
-            f"still be mounted. Nothing is stopped."
-        )
-        _wait(run, "PodInTheWay", text)
-        since = run.since("Quiesced")
-        if since is not None and run.now >= since + settings.timeout:
-            pods = " ".join(pod.meta.name for pod in left)
-            run.fail("PodInTheWay", f"{text} Delete it: kubectl -n {run.meta.namespace} delete pod {pods}")
-        return
-    held = next((found for found in stopped if HELD_LABEL in found.meta.labels), None)
-    if held is not None:
-        run.update(quiesce=None)
-        text = f"{held.kind} {held.meta.name} is still held by a run that is not there any more, or not done."
-        _wait(run, "WaitingForRelease", text)
-        since = run.since("Quiesced")
-        if since is not None and run.now >= since + settings.timeout:
-            run.fail("WorkloadHeld", f"{text} Its annotation lowtide.dev/hold says who, and what to put back.")
+            run.fail(wait.reason, wait.verdict)
         return
     marked = next((found for found in stopped if RELEASED_ANNOTATION in found.meta.annotations), None)
     if marked is not None:
@@ -206,11 +183,6 @@ def _intend(
 
 def _written(ledger: QuiesceLedger, settings: Quiesce) -> datetime:
     return ledger.deadline - settings.max_downtime
-
-
-def _wait(run: Run[S], reason: str, message: str) -> None:
-    run.condition("Quiesced", Truth.FALSE, reason, message)
-    run.look_again(5)
 
 
 def _ledger(run: Run[S], settings: Quiesce, users: Users, keepers: tuple[Keeper, ...]) -> QuiesceLedger:
@@ -332,9 +304,12 @@ def _patch(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> None:
     found = find_held(run, entry)
     if found is None:
         return
-    refusal = refusal_of(found) if isinstance(found, Workload) else keeper_refusal(found)
+    refusal = refusal_of(found, run.world) if isinstance(found, Workload) else keeper_refusal(found)
     if refusal is not None:
         run.fail(refusal.reason, refusal.message)
+        return
+    if isinstance(found, Workload) and is_half_updated(found, run.world):
+        run.fail(UPDATE_WAITING, f"An update of {called} began while the run was about to stop it.")
         return
     if HELD_LABEL in found.meta.labels or HOLD_ANNOTATION in found.meta.annotations:
         run.fail("WorkloadHeld", f"{called} carries a hold that is not this run's: look who holds it.")

@@ -11,8 +11,10 @@ from lowtide_operator.planning.naming import is_ours
 from lowtide_operator.planning.observed import Meta, Owner, Uid, Workload, World
 from lowtide_operator.planning.observed_pods import Pod
 from lowtide_operator.planning.switches import unreadable, workload_switches
+from lowtide_operator.planning.updates import is_half_updated
 
 STOPPABLE = frozenset(kind.value for kind in WorkloadKind)
+UPDATE_WAITING = "UpdateWaiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class Users:
     """The workloads to stop, in the order of stopping: (order, workload), named ones first, each group by kind and
     name.
 
-    `running_jobs` are names of Jobs that use the claims now, and that are waited for: no Job is ever killed.
+    `running_jobs` are names of Jobs that use the claims now, and that are waited for: no Job is ever killed. So are
+    `updating`, those of the workloads that are in the middle of an update that goes on.
     """
 
     workloads: tuple[tuple[int, Workload], ...] = ()
     running_jobs: tuple[str, ...] = ()
+    updating: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 
 
@@ -55,6 +59,7 @@ def find_users(claims: frozenset[str], named: tuple[WorkloadRef, ...], world: Wo
     return Users(
         tuple((orders[workload.meta.uid], workload) for workload in ordered),
         tuple(sorted(search.running_jobs)),
+        tuple(f"{w.kind} {w.meta.name}" for w in ordered if is_half_updated(w, world)),
         tuple(search.refusals.values()),
     )
 
@@ -86,7 +91,7 @@ def pods_of(uids: frozenset[Uid], world: World) -> tuple[Pod, ...]:
     return tuple(pod for pod in world.pods if not pod.finished and belongs(pod.meta.controller))
 
 
-def refusal_of(workload: Workload) -> Refusal | None:
+def refusal_of(workload: Workload, world: World) -> Refusal | None:
     """Why this workload must not be stopped, if so. Asked when it is found, and again right before it is patched."""
     called = f"{workload.kind} {workload.meta.name}"
     owner = workload.meta.controller
@@ -108,11 +113,11 @@ def refusal_of(workload: Workload) -> Refusal | None:
             f"{called} has persistentVolumeClaimRetentionPolicy.whenScaled: Delete, so scaling it down would delete "
             f"its volumes: set whenScaled to Retain first.",
         )
-    if workload.update_waits:
+    if workload.update_kept_by and is_half_updated(workload, world):
         return Refusal(
-            "UpdateWaiting",
-            f"{called} has pods of an older revision that OnDelete, a partition or a pause of its rollout keeps, and "
-            f"after scaling it down all pods would start with the new one: finish or undo the update first.",
+            UPDATE_WAITING,
+            f"{called} has pods of an older revision ({workload.update_kept_by}), and after scaling it down all pods "
+            f"would start with another one: finish or undo the update first, or scale it to 0 yourself.",
         )
     odd = unreadable(workload_switches(workload.meta))
     if odd:
@@ -191,7 +196,7 @@ class _Search:
         )
 
     def _keep(self, workload: Workload) -> None:
-        refusal = refusal_of(workload)
+        refusal = refusal_of(workload, self._world)
         if refusal is not None:
             self.refusals[(workload.kind, workload.meta.name)] = refusal
         else:

@@ -34,6 +34,7 @@ from lowtide_operator.planning.observed import (
 )
 from lowtide_operator.planning.observed_copies import GroupSnapshot, SnapshotClass, StorageClass, VolumeSnapshot
 from lowtide_operator.planning.observed_pods import Container, Identity, Pod
+from lowtide_operator.reconcile import revisions
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 HOSTNAME = "kubernetes.io/hostname"
@@ -126,7 +127,9 @@ def workload(body: Manifest) -> Workload:
         claims=_claims(template),
         claim_templates=tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()),
         when_scaled=retention.get("whenScaled", "Retain"),
-        update_waits=_update_waits(kind, spec, status),
+        template=revisions.template(body),
+        half_updated=revisions.is_half_updated(body),
+        update_kept_by=revisions.update_kept_by(body),
         identity=_identity(template),
         tolerations=tuple(template.get("tolerations") or ()),
         finished=kind == "Job" and any(is_true(status, name) for name in ("Complete", "Failed")),
@@ -160,17 +163,6 @@ def _writer(body: Manifest, field: str) -> str:
     ]
     newest: Mapping[str, Any] = max(owners, key=lambda entry: entry.get("time") or "", default={})
     return str(newest.get("manager", ""))
-
-
-def _update_waits(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
-    """Whether the workload has pods of two revisions for as long as nobody goes on with its update."""
-    updated, replicas = status.get("updatedReplicas", 0), status.get("replicas", 0)
-    if kind == "Deployment":
-        # With none updated there is only one ReplicaSet with pods, which is the one that is scaled up again.
-        return bool(spec.get("paused")) and 0 < updated < replicas
-    strategy = spec.get("updateStrategy") or {}
-    keeps = strategy.get("type") == "OnDelete" or bool((strategy.get("rollingUpdate") or {}).get("partition"))
-    return kind == "StatefulSet" and keeps and updated < replicas
 
 
 def claim(body: Manifest) -> Claim:

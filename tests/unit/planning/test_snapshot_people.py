@@ -62,6 +62,42 @@ def test_a_running_job_is_waited_for_and_then_it_goes_on():
     assert outcome(world) == ("True", "Complete")
 
 
+def test_a_workload_that_is_being_updated_is_waited_for_and_then_it_goes_on():
+    world = cluster()
+    db = workload(world, "db")
+    world.workloads[db.meta.uid] = replace(db, half_updated=True)
+    for _ in range(10):
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(2)
+    assert reasons(status(world).conditions)["Quiesced"] == ("False", "WaitingForUpdate")
+    assert world.held() == []
+    world.workloads[db.meta.uid] = replace(workload(world, "db"), half_updated=False)
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")
+
+
+def test_an_update_that_does_not_end_fails_the_run_and_nothing_was_stopped():
+    world = cluster()
+    db = workload(world, "db")
+    world.workloads[db.meta.uid] = replace(db, half_updated=True)
+    world.run(RUN, seconds=20)
+    assert outcome(world) == ("False", "UpdateWaiting")
+    assert "StatefulSet db still had pods of an older revision after quiesce.timeout" in message(world)
+    assert "PatchWorkload" not in world.log
+
+
+def test_an_update_that_begins_right_before_the_patch_is_not_finished_by_the_run():
+    order = [{"kind": "Deployment", "name": "web"}, {"kind": "StatefulSet", "name": "db"}]
+    world = cluster(quiesce={"workloads": order})
+    until(world, down)
+    db = workload(world, "db")
+    world.workloads[db.meta.uid] = replace(db, half_updated=True, meta=world.touched(db.meta, spec=True))
+    world.run(RUN)
+    assert outcome(world) == ("False", "UpdateWaiting")
+    assert counts(world) == {"db": 1, "web": 3}
+
+
 def test_a_job_that_never_ends_fails_the_run_and_nothing_was_stopped():
     world = cluster(snapshot=False)
     job = world.add_workload("Job", "import", "data", started=world.now)

@@ -153,7 +153,7 @@ def deleting_stateful_set(world: Cluster) -> None:
 
 
 def half_updated_stateful_set(world: Cluster) -> None:
-    world.add_workload("StatefulSet", "db", "data", update_waits=True)
+    world.add_workload("StatefulSet", "db", "data", half_updated=True, update_kept_by="OnDelete")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,9 @@ def half_updated_stateful_set(world: Cluster) -> None:
             replication_controller, "WorkloadNotStoppable", "ReplicationController", id="a kind we don't know"
         ),
         pytest.param(deleting_stateful_set, "ClaimsWouldBeDeleted", "Retain", id="whenScaled Delete loses the volumes"),
-        pytest.param(half_updated_stateful_set, "UpdateWaiting", "older revision", id="an update that is kept back"),
+        pytest.param(
+            half_updated_stateful_set, "UpdateWaiting", "older revision (OnDelete)", id="an update that is kept back"
+        ),
     ],
 )
 def test_what_must_not_be_stopped_is_refused_with_advice(cluster: Cluster, build, reason: str, words: str):

@@ -11,7 +11,6 @@ from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import Unreachable
 from lowtide_operator.errors import InvalidObject
 from lowtide_operator.planning.observed import ObservedSnapshot
-from lowtide_operator.planning.users import refusal_of
 from lowtide_operator.reconcile import mover_log, parse
 from lowtide_operator.reconcile.gather import Gatherer
 from lowtide_operator.reconcile.keys import Key, Subject
@@ -24,6 +23,8 @@ META = {
     "resourceVersion": "1",
     "creationTimestamp": "2026-01-05T02:00:00Z",
 }
+
+STUCK = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
 
 
 def body(kind: str = "Pod", api: str = "v1", **parts: Any) -> dict[str, Any]:
@@ -85,15 +86,52 @@ def test_the_replicas_that_nobody_wrote_are_one_and_kinds_without_them_have_none
 
 
 @pytest.mark.parametrize(
-    ("paused", "updated", "waits"),
-    [(True, 1, True), (True, 0, False), (True, 3, False), (False, 1, False)],
+    ("kind", "spec", "status", "kept"),
+    [
+        ("Deployment", {}, {}, ""),
+        ("Deployment", {"paused": True}, {}, "paused"),
+        ("Deployment", {"paused": True}, {"observedGeneration": 3}, ""),
+        ("Deployment", {}, {"conditions": [STUCK]}, "ProgressDeadlineExceeded"),
+        ("Deployment", {}, {"conditions": [STUCK], "observedGeneration": 3}, ""),
+        ("Deployment", {}, {"conditions": [{**STUCK, "reason": "ReplicaSetUpdated"}]}, ""),
+        ("StatefulSet", {"updateStrategy": {"type": "OnDelete"}}, {}, "OnDelete"),
+        ("StatefulSet", {"updateStrategy": {"rollingUpdate": {"partition": 1}}}, {}, "partition"),
+        ("StatefulSet", {"updateStrategy": {"rollingUpdate": {"partition": 0}}}, {}, ""),
+    ],
 )
-def test_a_rollout_that_is_paused_half_way_waits(paused: bool, updated: int, waits: bool) -> None:
-    status = {"replicas": 3, "updatedReplicas": updated}
-    web = parse.workload(body("Deployment", "apps/v1", spec={"replicas": 3, "paused": paused}, status=status))
-    assert web.update_waits is waits
-    refused = refusal_of(web)
-    assert (refused.reason if refused is not None else "") == ("UpdateWaiting" if waits else "")
+def test_what_keeps_an_update_is_said_once_the_controller_has_seen_the_spec(
+    kind: str, spec: dict[str, Any], status: dict[str, Any], kept: str
+) -> None:
+    found = body(kind, "apps/v1", spec=spec, status={"observedGeneration": 4, **status})
+    found["metadata"] = {**META, "generation": 4}
+    assert parse.workload(found).update_kept_by == kept
+
+
+@pytest.mark.parametrize(
+    ("status", "half"),
+    [
+        pytest.param({}, False, id="all pods have the one revision"),
+        pytest.param({"updateRevision": "db-2"}, True, id="one is updated"),
+        pytest.param({"updateRevision": "db-2", "updatedReplicas": 3}, False, id="all are"),
+        pytest.param({"observedGeneration": 3}, True, id="what was asked last is not seen yet"),
+    ],
+)
+def test_a_stateful_set_is_half_updated_while_it_has_pods_of_two_revisions(status: dict[str, Any], half: bool) -> None:
+    known = {"observedGeneration": 4, "replicas": 3, "updatedReplicas": 1}
+    revisions = {"currentRevision": "db-1", "updateRevision": "db-1"}
+    found = body("StatefulSet", "apps/v1", spec={"replicas": 3}, status={**known, **revisions, **status})
+    found["metadata"] = {**META, "generation": 4}
+    assert parse.workload(found).half_updated is half
+
+
+def test_the_templates_of_a_deployment_and_its_replica_set_are_one() -> None:
+    def template(**labels: str) -> dict[str, Any]:
+        return {"template": {"metadata": {"labels": {"app": "web", **labels}}, "spec": {"containers": []}}}
+
+    web = parse.workload(body("Deployment", "apps/v1", spec=template()))
+    same = parse.workload(body("ReplicaSet", "apps/v1", spec=template(**{"pod-template-hash": "5d8"})))
+    other = parse.workload(body("ReplicaSet", "apps/v1", spec=template(version="2")))
+    assert web.template == same.template != other.template
 
 
 @pytest.mark.parametrize(
