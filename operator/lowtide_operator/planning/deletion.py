@@ -4,7 +4,6 @@ object does."""
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 from lowtide_operator.api import SnapshotSpec, SnapshotStatus
 from lowtide_operator.api.conditions import Truth
@@ -13,16 +12,13 @@ from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
 from lowtide_operator.planning.copies import discarded, movers_of_volumes
 from lowtide_operator.planning.hooks import after_hooks
-from lowtide_operator.planning.jobs import GOOD, delete_ended, drive, end_jobs, latest, restart
+from lowtide_operator.planning.jobs import GOOD, TRY_AGAIN, delete_ended, drive, end_jobs, latest, restart
 from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe_for
 from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.release import clear_marks, release
 from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.tasks import Task
-
-TRY_AGAIN = timedelta(minutes=10)
-"""How long a forget that failed for good rests before it is tried again: a person may have mended the Secret."""
 
 STORING = frozenset({Purpose.BACKUP.value, Purpose.STREAM.value})
 RUN_PURPOSES = frozenset(purpose.value for purpose in Purpose) - {Purpose.FORGET.value, Purpose.AFTER_HOOK.value}

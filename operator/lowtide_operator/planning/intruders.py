@@ -6,7 +6,7 @@ neither for the Restore nor for the way back: workloads that are still held wait
 
 from __future__ import annotations
 
-from lowtide_operator.api.conditions import Truth, find, is_true
+from lowtide_operator.api.conditions import Truth, find
 from lowtide_operator.api.restore import ResolvedRestore
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.gone import came_back
@@ -27,9 +27,9 @@ def noted_intruders(run: Restoring) -> str:
 
 
 def note_intruders(run: Restoring, resolved: ResolvedRestore) -> str:
-    """Look who uses the volumes, as long as one is written and no person was asked to decide; the sentence as above."""
+    """Look who uses the volumes, as long as one is half-written; the sentence as above."""
     known = noted_intruders(run)
-    if known or are_whole(run, resolved) or is_true(run.status.conditions, "Stalled"):
+    if known or are_whole(run, resolved):
         return known
     found = _started(run)
     for volume in resolved.volumes:

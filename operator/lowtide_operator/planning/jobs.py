@@ -61,6 +61,10 @@ TOLD_FOR = timedelta(hours=1)
 """How long a task that is tried for ever keeps the record of an attempt: a lock that its mover left is named as dead by
 it, and after half an hour counts as dead by itself."""
 
+TRY_AGAIN = timedelta(minutes=10)
+"""How long a task that failed for good, and must not stay so, rests before it is tried again: an outage may be over, or
+a person may have mended the Secret."""
+
 GOOD = frozenset({JobOutcome.SUCCEEDED, JobOutcome.PARTIAL})
 
 

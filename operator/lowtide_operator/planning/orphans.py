@@ -134,6 +134,10 @@ def _movers_left(observed: ObservedOrphans, hold: Hold) -> bool:
     )
 
 
+TO_START = "to start what it stopped anyway (without kubectl scale: to make way for another Restore)"
+"""What release_command is for, where a Restore left the data half-written."""
+
+
 def release_command(found: Holdable, hold: Hold) -> str:
     """What a person types to end the hold by hand."""
     what, where = f"{found.kind.lower()}/{found.meta.name}", f"-n {found.meta.namespace}"
@@ -152,8 +156,8 @@ def release_command(found: Holdable, hold: Hold) -> str:
 
 def _refuse(workload: Holdable, hold: Hold) -> Announce:
     text = (
-        f"It stays down: Restore {hold.name} began to write its volumes and is gone. Restore them again, or look at "
-        f"the data, then: {release_command(workload, hold)}"
+        f"It stays down: Restore {hold.name} began to write its volumes and is gone. Look at the data; {TO_START}: "
+        f"{release_command(workload, hold)}"
     )
     return Announce(holdable_ref(workload), warning=True, reason="HalfRestored", message=text)
 

@@ -27,15 +27,14 @@ from lowtide_operator.api.values import format_time
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.gone import in_the_way, pods_in_the_way
-from lowtide_operator.planning.hold import read_hold
+from lowtide_operator.planning.half_written import is_stuck, waits_to_be_read, with_lost_writers
 from lowtide_operator.planning.intruders import INCONSISTENT, note_intruders, verdict_on
 from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs, latest
 from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import describe
 from lowtide_operator.planning.naming import FINALIZER
 from lowtide_operator.planning.observed import ObservedRestore
-from lowtide_operator.planning.orphans import release_command
-from lowtide_operator.planning.quiesce import find_held, past_deadline, prepare, quiesce, watch
+from lowtide_operator.planning.quiesce import past_deadline, prepare, quiesce, watch
 from lowtide_operator.planning.release import clear_marks, release, settle
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.source import ALREADY_DONE, Restoring, resolve_source
@@ -90,7 +89,7 @@ def _go_on(run: Restoring, spec: RestoreSpec | None, invalid: str, *, deleting: 
     before_write = run.status.first_write_time is None
     stalled = find(run.status.conditions, "Stalled")
     if spec is None:
-        if not before_write and _waits_to_be_read(run, invalid, deleting=deleting):
+        if not before_write and waits_to_be_read(run, invalid, deleting=deleting):
             return
         run.fail("InvalidSpec", f"The Restore can't be read: {invalid}")
     elif stalled is not None and stalled.reason == "InvalidSpec":
@@ -109,12 +108,21 @@ def _go_on(run: Restoring, spec: RestoreSpec | None, invalid: str, *, deleting: 
 
 
 def _advance(run: Restoring, spec: RestoreSpec) -> None:
-    """Go as far as what is observed allows."""
-    if not resolve_source(run, spec):
+    """Go as far as what is observed allows. What becomes of the volumes once they are restored is not ours."""
+    if not is_true(run.status.conditions, "Restored") and not _restored(run, spec):
         return
+    run.waiting("Releasing", "The workloads are being started again.")
+    if _released(run):
+        _succeed(run)
+
+
+def _restored(run: Restoring, spec: RestoreSpec) -> bool:
+    """Take the next step towards whole volumes; whether all are."""
+    if not resolve_source(run, spec):
+        return False
     if FINALIZER not in run.meta.finalizers:
         run.set_finalizers((*run.meta.finalizers, FINALIZER))
-        return
+        return False
     policy = _policy(run, spec.source)
     ledger = run.status.quiesce
     if run.status.first_write_time is None and (ledger is None or ledger.start_time is None):
@@ -122,28 +130,26 @@ def _advance(run: Restoring, spec: RestoreSpec) -> None:
         if resolved is not None:
             prepare(run, spec.quiesce, frozenset(volume.target for volume in in_place(resolved)))
         if run.failing or not _preflight(run, spec, policy):
-            return
+            return False
     resolved = run.status.resolved
     if resolved is None or not same_claims(run, resolved) or not make_claims(run, spec, resolved):
-        return
+        return False
     resolved = run.status.resolved or resolved
     if run.status.first_write_time is None and not _before_writing(run, spec, resolved, policy):
-        return
-    if not is_true(run.status.conditions, "Restored"):
-        used = note_intruders(run, resolved)
-        run.waiting(INCONSISTENT if used else "Restoring", used or "The volumes are being written.")
-        run.condition("Restored", Truth.FALSE, "Writing", "The volumes are being written.")
-        if not write(run, spec, resolved, policy):
-            return
-        if not stamp_claims(run, spec, resolved.volumes, StampState.INCONSISTENT if used else StampState.RESTORED):
-            return
-        if used:
-            run.fail(INCONSISTENT, verdict_on(run))
-            return
-        run.condition("Restored", Truth.TRUE, "Restored", "All volumes hold what was backed up.")
-    run.waiting("Releasing", "The workloads are being started again.")
-    if _released(run):
-        _succeed(run)
+        return False
+    used = note_intruders(run, resolved)
+    text = with_lost_writers(run, used or "The volumes are being written.")
+    run.waiting(INCONSISTENT if used else "Restoring", text)
+    run.condition("Restored", Truth.FALSE, "Writing", "The volumes are being written.")
+    if not write(run, spec, resolved, policy):
+        return False
+    if not stamp_claims(run, spec, resolved.volumes, StampState.INCONSISTENT if used else StampState.RESTORED):
+        return False
+    if used:
+        run.fail(INCONSISTENT, verdict_on(run))
+        return False
+    run.condition("Restored", Truth.TRUE, "Restored", "All volumes hold what was backed up.")
+    return True
 
 
 def _before_writing(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool:
@@ -262,7 +268,7 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
     if failure is None:
         return
     message = failure.message
-    run.waiting(failure.reason, message)
+    run.waiting(failure.reason, with_lost_writers(run, message))
     wrote = run.status.first_write_time is not None
     if not end_jobs(
         run,
@@ -276,14 +282,13 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
             used = note_intruders(run, resolved)
             back = roll_back(run, spec, resolved, _policy(run, spec.source))
             if isinstance(back, str):
-                text = (
-                    f"{message} The volumes are half-written ({back}), so their workloads stay down. Look at the data"
-                )
-                if not _stuck(run, "RollbackFailed", text):
+                why = f"{message[:300]} The volumes are half-written ({back[:400]}), so their workloads stay down."
+                if is_stuck(run, "RollbackFailed", f"{why} Look at the data"):
                     return
                 message = f"{message} It was not rolled back, and nothing is held any more: {back}."
             elif not back:
                 run.condition("Restored", Truth.FALSE, "RollingBack", "What the volumes held before is put back.")
+                run.no_condition("Stalled")
                 return
             elif not stamp_claims(run, spec, in_place(resolved), StampState.ROLLED_BACK):
                 return
@@ -311,41 +316,6 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
         run.condition("Stalled", Truth.TRUE, failure.reason, message)
     run.no_condition("Reconciling")
     run.update(end_time=run.now, start_time=run.status.start_time or run.now)
-
-
-def _waits_to_be_read(run: Restoring, invalid: str, *, deleting: bool) -> bool:
-    """Whether volumes in place are half-written by a Restore that this version can't read (made with another): nothing
-    is ended or released then, unless a person ended the holds, or deletes it where it holds nothing."""
-    resolved, ledger = run.status.resolved, run.status.quiesce
-    if resolved is None or not in_place(resolved) or are_whole(run, resolved):
-        return False
-    text = (
-        f"The volumes are half-written, so their workloads stay down, and the Restore can't be read: {invalid[:400]} "
-        f"Install the version of Lowtide that it was begun with, which goes on from here"
-    )
-    stopped = ledger is not None and bool(ledger.workloads)
-    return not _stuck(run, "InvalidSpec", text, must_hold=stopped or deleting)
-
-
-def _stuck(run: Restoring, reason: str, text: str, *, must_hold: bool = True) -> bool:
-    """Say why workloads stay down and how a person ends the holds; whether that was done. Without `must_hold` it
-    waits where nothing is held, too."""
-    ledger = run.status.quiesce
-    commands = []
-    for entry in ledger.workloads if ledger is not None and ledger.released_time is None else ():
-        found = find_held(run, entry)
-        hold = read_hold(found) if found is not None else None
-        if found is not None and hold is not None and hold.run == run.meta.uid:
-            commands.append(release_command(found, hold))
-    if not commands and must_hold:
-        return True
-    text = f"{text}; to start them anyway: {'; '.join(commands)}" if commands else f"{text}."
-    run.condition("Ready", Truth.FALSE, reason, text)
-    run.condition("Stalled", Truth.TRUE, reason, text)
-    run.no_condition("Reconciling")
-    run.condition("Released", Truth.FALSE, reason, "The workloads stay down: their volumes are half-written.")
-    run.look_again(60)
-    return False
 
 
 def _policy(run: Restoring, source: Source) -> str:

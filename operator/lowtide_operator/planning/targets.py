@@ -23,11 +23,16 @@ def in_place(resolved: ResolvedRestore) -> tuple[ResolvedRestoreVolume, ...]:
 def same_claims(run: Restoring, resolved: ResolvedRestore) -> bool:
     """Whether the targets in place are still the claims that were found at the start."""
     for volume in in_place(resolved):
-        claim = find_claim(run, volume.target)
-        if claim is None or claim.meta.uid != volume.target_uid:
+        if not is_same_claim(run, volume):
             run.fail("ClaimReplaced", f"PersistentVolumeClaim {volume.target} was deleted or replaced during the run.")
             return False
     return True
+
+
+def is_same_claim(run: Restoring, volume: ResolvedRestoreVolume) -> bool:
+    """Whether the target in place is still the claim that was found at the start."""
+    claim = find_claim(run, volume.target)
+    return claim is not None and claim.meta.uid == volume.target_uid
 
 
 def make_claims(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore) -> bool:

@@ -26,7 +26,7 @@ from lowtide_operator.planning.actions import MoverJob, Placement, Purpose
 from lowtide_operator.planning.capture import TOO_LITTLE_TIME
 from lowtide_operator.planning.gone import pods_in_the_way
 from lowtide_operator.planning.intruders import INCONSISTENT, noted_intruders, what_was_kept
-from lowtide_operator.planning.jobs import GOOD, drive, end_jobs, latest, may_go_on
+from lowtide_operator.planning.jobs import GOOD, TRY_AGAIN, drive, end_jobs, latest, may_go_on, restart
 from lowtide_operator.planning.mover_pods import LOST_MOVER
 from lowtide_operator.planning.movers import (
     SHORTEST_MOVER,
@@ -42,7 +42,7 @@ from lowtide_operator.planning.naming import parent_tags, path_in_snapshot, run_
 from lowtide_operator.planning.observed_pods import MoverProgress
 from lowtide_operator.planning.run import MAX_TEXT
 from lowtide_operator.planning.source import Restoring
-from lowtide_operator.planning.targets import in_place
+from lowtide_operator.planning.targets import in_place, is_same_claim
 from lowtide_operator.planning.tasks import Task, look_up_by
 
 SAFETY, BACK = "safety", "back"
@@ -155,13 +155,15 @@ def write(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: 
 
 def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, policy: str) -> bool | str:
     """Bring back what the written volumes held before: True once they do, False on the way, else why it can't be
-    done."""
+    done. What fails is tried again, as long as nobody used the volumes."""
     written = _written(run, resolved)
+    replaced = [volume.target for volume in written if not is_same_claim(run, volume)]
+    written = [volume for volume in written if volume.target not in replaced]
     safety = {volume.claim: volume.safety_snapshot_id for volume in run.status.volumes}
     without = [volume.target for volume in written if not safety.get(volume.claim)]
     if without:
         return f"there is no safety snapshot of {', '.join(without)}"
-    failed: list[str] = []
+    failed: list[tuple[JobRecord, Task]] = []
 
     def make(volume: ResolvedRestoreVolume) -> Task:
         def build(name: str, attempt: int) -> MoverJob:
@@ -191,13 +193,28 @@ def roll_back(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore, poli
 
     def conclude(volume: ResolvedRestoreVolume, record: JobRecord) -> None:
         if record.outcome not in GOOD:
-            failed.append(f"{volume.target} could not be rolled back: {record.message}")
+            failed.append((record, make(volume)))
 
     used = noted_intruders(run)
-    if used and any(_would_begin(run, make(volume)) for volume in written):
-        return f"{used[0].lower()}{used[1:-1]}, and nothing is written over that.{what_was_kept(run)}".removesuffix(".")
-    done = _drive_all(run, resolved, written, make, conclude)
-    return "; ".join(failed) if failed else done
+    if used:
+        used = f"{used[0].lower()}{used[1:-1]}, and nothing is written over that.{what_was_kept(run)}".removesuffix(".")
+        if any(_would_begin(run, make(volume)) for volume in written):
+            return used
+    if not _drive_all(run, resolved, written, make, conclude):
+        return False
+    why = [f"{', '.join(replaced)} was deleted or replaced"] if replaced else []
+    why += [f"{record.claim} could not be rolled back: {record.message}" for record, _ in failed]
+    if failed and used:
+        why.append(used)
+    elif failed:
+        record, task = min(failed, key=lambda one: one[0].ended_at or run.now)
+        due = (record.ended_at or run.now) + TRY_AGAIN
+        if run.now >= due:
+            restart(run, task, record)
+            return False
+        run.look_again_at(due)
+        why.append(f"it is tried again every {int(TRY_AGAIN.total_seconds()) // 60} minutes")
+    return "; ".join(why) or True
 
 
 def with_additions(run: Restoring, resolved: ResolvedRestore) -> tuple[str, ...]:

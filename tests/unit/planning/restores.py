@@ -1,11 +1,13 @@
 """A group that was backed up and lost, and what tests ask about its Restore."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lowtide_operator.api import RestoreStatus
 from lowtide_operator.api.conditions import find
 from lowtide_operator.planning.actions import MoverJob, Purpose
+from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION
 from tests.property.planning_world import Cluster, Fate, reasons
 
 RUN = ("restore", "back")
@@ -109,6 +111,15 @@ def nobody_uses_them(world: Cluster) -> None:
     world.wanted.clear()
     for pod in list(world.pods.values()):
         world._remove_pod(pod)
+
+
+def end_the_holds(world: Cluster) -> None:
+    """A person does what the condition says."""
+    for workload in list(world.workloads.values()):
+        labels = {key: value for key, value in workload.meta.labels.items() if key != HELD_LABEL}
+        notes = {key: value for key, value in workload.meta.annotations.items() if key != HOLD_ANNOTATION}
+        meta = replace(world.touched(workload.meta), labels=labels, annotations=notes)
+        world.workloads[workload.meta.uid] = replace(workload, meta=meta)
 
 
 _safety_ids: set[str] = set()

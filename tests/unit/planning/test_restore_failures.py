@@ -6,7 +6,6 @@ import pytest
 
 from lowtide_operator.api import RestoreSpec
 from lowtide_operator.planning.actions import MoverJob, Purpose
-from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, HOLD_ANNOTATION
 from lowtide_operator.planning.stamp import StampState, read_stamp
 from tests.property.planning_world import Cluster, Fate, reasons
 from tests.unit.planning.restores import (
@@ -16,7 +15,7 @@ from tests.unit.planning.restores import (
     back,
     backed_up,
     counts,
-    every_restore_fails,
+    end_the_holds,
     first_restore_fails,
     first_write_of_data,
     in_place,
@@ -28,16 +27,6 @@ from tests.unit.planning.restores import (
     until,
     writing,
 )
-
-
-def end_the_holds(world: Cluster) -> None:
-    """A person does what the condition says."""
-    for workload in list(world.workloads.values()):
-        labels = {key: value for key, value in workload.meta.labels.items() if key != HELD_LABEL}
-        notes = {key: value for key, value in workload.meta.annotations.items() if key != HOLD_ANNOTATION}
-        meta = replace(world.touched(workload.meta), labels=labels, annotations=notes)
-        world.workloads[workload.meta.uid] = replace(workload, meta=meta)
-
 
 # --- failures
 
@@ -94,26 +83,6 @@ def test_a_restore_that_fails_is_rolled_back_to_what_was_there():
     stamp = read_stamp(world.claims["data"])
     assert stamp is not None
     assert stamp.state is StampState.ROLLED_BACK
-
-
-@pytest.mark.parametrize("safety", ["Take", "Skip"])
-def test_if_both_fail_it_stalls_with_the_command_to_release_by_hand(safety: str):
-    world = backed_up()
-    world.fate = every_restore_fails
-    in_place(world, safetySnapshot=safety)
-    world.run(RUN, ("orphans", ""), rounds=100)
-    assert outcome(world) == ("False", "RollbackFailed")
-    assert reasons(status(world).conditions)["Stalled"] == ("True", "RollbackFailed")
-    assert "kubectl scale statefulset/db -n shop --replicas=1" in message(world)
-    assert counts(world) == {"db": 0, "web": 0}
-    assert status(world).end_time is None
-    world.delete(*RUN)
-    world.run(RUN, ("orphans", ""), rounds=20)
-    assert world.restores["back"].meta.finalizers == (FINALIZER,)
-    assert counts(world) == {"db": 0, "web": 0}
-    end_the_holds(world)
-    world.run(RUN, rounds=20)
-    assert "back" not in world.restores
 
 
 def test_files_that_could_not_be_restored_as_they_were_fail_it_unless_allowed():
@@ -191,6 +160,7 @@ def test_a_writer_that_is_not_seen_to_be_gone_keeps_workloads_down():
         world.reconcile(*RUN)
         world.pass_time(30)
     assert counts(world) == {"db": 0, "web": 0}
+    assert "Once that is really off, delete it: kubectl delete node n" in message(world)
 
 
 # --- deletion
