@@ -18,6 +18,12 @@ class Unreachable(ClusterError):
     retryable = True
 
 
+class ServerError(Unreachable):
+    """The API server answered that what it needs does not answer: an admission webhook, its storage."""
+
+    reason = "ServerError"
+
+
 class NotServed(Unreachable):
     """The API server does not have that kind, or not yet."""
 
@@ -68,6 +74,8 @@ def from_status(status: int, reason: str, message: str, what: str) -> ClusterErr
         return Forbidden(text, hint="Check the operator's role, and quotas and admission policies of the namespace.")
     if status == 422 and "metadata.uid" in message:
         return Conflict(text)  # a patch that names the uid of an object whose place another has taken
+    if status == 500:
+        return ServerError(text, hint="Where it names a webhook, look whether that runs.")
     if status in (401, 408, 410, 429) or status >= 500:
         return Unreachable(text)
     return Rejected(text)

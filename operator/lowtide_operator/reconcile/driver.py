@@ -4,6 +4,7 @@
 |---|---|
 | the object changed meanwhile (Conflict) | again in a moment |
 | no answer from the API server (Unreachable) | again, later each time, up to 15 s |
+| what it needs does not answer, such as a webhook (ServerError) | likewise, and said as below, where it does not pass |
 | what has another reason (a quota, a taken name) | said in Ready=Unknown and an Event; again, up to 5 min later |
 | a mistake in the operator | logged with its stack, and likewise |
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 from lowtide_operator.api.conditions import MAX_MESSAGE
 from lowtide_operator.api.values import format_time, parse_duration
-from lowtide_operator.cluster.errors import ClusterError, Conflict, Unreachable
+from lowtide_operator.cluster.errors import ClusterError, Conflict, ServerError, Unreachable
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.errors import LowtideError
 from lowtide_operator.planning.actions import Announce, Plan, Ref
@@ -35,6 +36,8 @@ from lowtide_operator.telemetry import Metrics, condition
 logger = logging.getLogger(__name__)
 
 NOT_OURS_SECONDS = 60.0
+PASSING_SECONDS = 3.0
+"""A wait as long as this shows that the attempts before it failed, too."""
 INTERNAL_ERROR = "InternalError"
 
 Planner = Callable[[Observed, datetime], Plan]
@@ -93,7 +96,10 @@ class Driver:
             return error.reason, self._conflicts.failed(key)
         except Unreachable as error:
             logger.warning("%s: %s", key, error)
-            return error.reason, self._unreachable.failed(key)
+            delay = self._unreachable.failed(key)
+            if isinstance(error, ServerError) and delay >= PASSING_SECONDS:
+                await self._explain(key, error.reason, str(error))
+            return error.reason, delay
         except LowtideError as error:
             logger.error("%s: %s", key, error)
             await self._explain(key, error.reason, str(error))

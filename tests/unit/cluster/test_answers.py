@@ -16,6 +16,7 @@ from lowtide_operator.cluster.errors import (
     NotFound,
     NotServed,
     Rejected,
+    ServerError,
     Unreachable,
     from_status,
 )
@@ -35,7 +36,7 @@ NOON = "Mon, 05 Jan 2026 12:00:00 GMT"
         pytest.param(410, "Expired", Unreachable, id="a list that was continued too late"),
         pytest.param(422, "Invalid", Rejected, id="an object that does not validate"),
         pytest.param(429, "TooManyRequests", Unreachable, id="too many requests"),
-        pytest.param(500, "InternalError", Unreachable, id="a webhook that does not answer"),
+        pytest.param(500, "InternalError", ServerError, id="a webhook that does not answer"),
         pytest.param(503, "", Unreachable, id="an API server that starts"),
     ],
 )
@@ -43,7 +44,7 @@ def test_answers_and_errors(status: int, reason: str, error: type[ClusterError])
     found = from_status(status, reason, "why", "reading Pod a/b")
     assert type(found) is error
     assert "reading Pod a/b" in str(found)
-    assert found.retryable is (error in (Unreachable, NotServed, Conflict))
+    assert found.retryable is (error in (Unreachable, ServerError, NotServed, Conflict))
 
 
 def test_a_patch_of_an_object_that_another_took_the_place_of_is_a_conflict() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import Conflict, Forbidden, Unreachable
+from lowtide_operator.cluster.errors import Conflict, Forbidden, ServerError, Unreachable
 from lowtide_operator.cluster.memory import Call, MemoryCluster
 from lowtide_operator.planning.actions import (
     Announce,
@@ -85,6 +85,23 @@ async def test_no_answer_is_tried_again_later_each_time_and_says_nothing_about_t
     assert all(wait is not None for wait in waits)
     assert waits[:4] == sorted(waits[:4], key=lambda wait: wait or 0)
     assert max(wait or 0 for wait in waits) <= 20
+
+
+async def test_a_webhook_that_stays_away_is_said_on_the_object_and_the_call_is_tried_again_soon() -> None:
+    shop = Shop()
+    key = shop.snapshot()
+    failing(shop, ServerError('creating Job: failed calling webhook "policies.example"'))
+    waits = await drive_some(shop, key, 4)
+    assert conditions(shop, key)["reason"] != "ServerError", "it may pass"
+    waits = await drive_some(shop, key, 4)
+    ready = conditions(shop, key)
+    assert (ready["status"], ready["reason"]) == ("Unknown", "ServerError")
+    assert 'failed calling webhook "policies.example"' in ready["message"]
+    assert [event["reason"] for event in shop.cluster.all(kinds.EVENT)].count("ServerError") == 1
+    assert max(wait or 0 for wait in waits) <= 20
+    shop.cluster.fault = lambda call: None
+    await shop.drive(key)
+    assert shop.ready(key) == ("True", "Complete")
 
 
 async def test_a_conflict_is_tried_again_in_a_moment() -> None:
