@@ -14,7 +14,7 @@ from typing import Any
 
 from lowtide_operator.api.values import format_micro_time, parse_time
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import AlreadyExists, Conflict, Forbidden, NotFound
+from lowtide_operator.cluster.errors import AlreadyExists, Conflict, Forbidden, NotFound, Unreachable
 from lowtide_operator.cluster.protocol import Cluster, Manifest
 from lowtide_operator.planning.naming import MANAGED_BY, MANAGED_BY_LABEL
 from lowtide_operator.reconcile.served import is_going
@@ -62,7 +62,12 @@ class NamespaceLeases:
             if renewed is not None and self._clock() - renewed < self.renew_every:
                 return True
             self._renewed.pop(namespace, None)
-            return await self._ask(namespace)
+            try:
+                return await self._ask(namespace)
+            except Unreachable:
+                if renewed is not None:
+                    self._renewed[namespace] = renewed  # So that it is asked for again, before the Lease runs out.
+                raise
 
     async def _ask(self, namespace: str) -> bool:
         other = await self._take(namespace)

@@ -54,6 +54,21 @@ async def test_an_api_server_that_does_not_answer_is_no_permission() -> None:
         await leases(cluster, "a/lowtide").holds("shop")
 
 
+async def test_a_renewal_that_has_no_answer_is_asked_for_again() -> None:
+    cluster = MemoryCluster()
+    first = leases(cluster, "a/lowtide")
+    assert await first.holds("shop")
+    cluster.advance(200)
+    cluster.fault = lambda call: Unreachable("no answer")
+    with pytest.raises(Unreachable):
+        await first.holds("shop")
+    assert first.held == {"shop"}, "whoever renews what is held would forget it"
+    cluster.fault = lambda call: None
+    assert await first.holds("shop")
+    cluster.advance(200)
+    assert not await leases(cluster, "b/lowtide").holds("shop")
+
+
 async def test_a_namespace_that_is_going_needs_no_lease_and_one_that_forbids_it_is_not_ours() -> None:
     cluster = MemoryCluster()
     cluster.fault = lambda call: Forbidden("no") if call.verb == "create" else None
