@@ -33,11 +33,12 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
     for name in NAMES:
         kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    wait_for(
-        "the kinds can be read",
-        lambda: all(kubectl.run("get", name, "-n", NAMESPACE).returncode == 0 for name in NAMES),
-        within=30,
-    )
+    for verb in (("get", "-n", NAMESPACE), ("explain",)):
+        wait_for(
+            f"kubectl {verb[0]} knows the kinds",
+            lambda verb=verb: all(kubectl.run(*verb, name).returncode == 0 for name in NAMES),  # type: ignore[misc]
+            within=60,
+        )
     return kubectl
 
 

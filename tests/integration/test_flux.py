@@ -154,10 +154,12 @@ def test_flux_is_paused_for_the_window_although_the_operator_dies_in_it(
         for _ in range(3):
             other.look()
             assert pen.replicas(kinds.DEPLOYMENT) == 0
-        shop.let_movers_start()
+        # The run goes on, and does not end before its operator is killed again: the Deployment is not ready so long.
+        shop.kubelet.held_back = lambda pod: pod["metadata"]["labels"].get("app") == pen.name
         await_step(pen, flux, 2)
         shop.operator.kill()
         other.look()
+        shop.let_movers_start()
         shop.operator.start()
         status = pen.await_ready()
         assert other.applied == applied, "it put the count back, although its switch was on"

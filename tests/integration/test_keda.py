@@ -24,8 +24,8 @@ PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 PAUSED_SCALE_IN = "autoscaling.keda.sh/paused-scale-in"
 
-SHORT = {"timeout": "20s", "maxDowntime": "20s"}
-LATE = 20 + 10 + PATIENCE
+SHORT = {"timeout": "40s", "maxDowntime": "40s"}
+LATE = 40 + 10 + PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +202,9 @@ def test_the_release_pod_lets_keda_go_on_where_the_operator_is_dead_for_good(sho
         pen.await_down()
         shop.operator.kill()
         pod = shop.release_pod(kinds.SNAPSHOT, pen.name)
-        pod.start()
         try:
             assert_stays(pen, keda, 0)
+            pod.start()
             wait_for("the count is back", lambda: pen.replicas(kinds.DEPLOYMENT) == 2, within=LATE, seen=pod.text)
             wait_for("it goes on", lambda: scaled.annotations()[PAUSED] == "false", within=PATIENCE, seen=pod.text)
             assert_puts_back(pen, scaled)

@@ -12,6 +12,7 @@ import pytest
 from lowtide_operator.manifests import mover_job, release_job
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kubectl import Kubectl
+from tests.cluster.waiting import wait_for
 from tests.unit.manifests.cases import CASES, INSTALLATION, RELEASE, RELEASE_PODS
 
 pytestmark = pytest.mark.apiserver
@@ -27,6 +28,11 @@ def kubectl(control_plane: ControlPlane) -> Iterator[Kubectl]:
         kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         account = {"name": INSTALLATION.exec_account, "namespace": name}
         kubectl.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+        wait_for(
+            f"the namespace {name} has its service account",
+            lambda name=name: kubectl.run("get", "serviceaccount", "default", "-n", name).returncode == 0,  # type: ignore[misc]
+            within=90,
+        )
     yield kubectl
     kubectl("delete", "namespace", "shop", "strict", "--wait=false")
 

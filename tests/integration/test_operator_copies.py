@@ -102,16 +102,20 @@ def test_an_operator_killed_at_every_step_leaves_nothing_down_and_no_copy(shop: 
 
 
 def test_a_group_snapshot_takes_the_claims_of_the_group_alone_and_leaves_no_label(shop: World) -> None:
-    """A third claim is in the namespace."""
+    """A third claim is in the namespace. The copies stay until they have been looked at: their movers are held back."""
+    shop.hold_movers("backup")
     shop.api.create(kinds.CLAIM, claim(shop.namespace, "not-in-the-group"))
     shop.operator.start()
     policy(shop, "GroupSnapshot")
     shop.snapshot()
-    wait_for(
-        "the members are made", lambda: len(shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace)) == 2, within=PATIENCE
-    )
-    taken = shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace)
+
+    def members() -> list[Object] | None:
+        found = shop.api.list(kinds.VOLUME_SNAPSHOT, shop.namespace)
+        return found if len(found) == 2 else None
+
+    taken = wait_for("the members are made", members, within=PATIENCE, seen=shop.operator.tail)
     assert sorted(body["spec"]["source"]["persistentVolumeClaimName"] for body in taken) == ["db-data", "web-data"]
+    shop.let_movers_start()
     status = shop.await_ready(kinds.SNAPSHOT, "first")
     assert {copy["snapshotName"] for copy in status["copies"]} == {body["metadata"]["name"] for body in taken}
     await_no_copies(shop)
@@ -146,7 +150,7 @@ def test_copies_are_found_by_their_label_although_their_snapshot_is_gone(shop: W
 def test_a_driver_that_fails_is_quoted_and_the_workloads_come_back(shop: World, method: str) -> None:
     shop.kubelet.trouble = "rpc error: this driver can't do that"
     shop.operator.start()
-    policy(shop, method, timeout="3s")
+    policy(shop, method, timeout="10s")
     shop.snapshot()
     ready = shop.await_end(kinds.SNAPSHOT, "first")
     assert ready["reason"] == "CopyNotReady"
@@ -157,9 +161,11 @@ def test_a_driver_that_fails_is_quoted_and_the_workloads_come_back(shop: World, 
 
 
 def test_a_claim_of_a_snapshot_that_does_not_bind_fails_the_run_while_the_workloads_run(shop: World) -> None:
-    """The volume of the first snapshot can't be made: its reason is in the events of the claim."""
+    """The volume of the first snapshot can't be made: its reason is in the events of the claim. That claim is made once
+    the workloads run again, which they do not before the trouble is there."""
+    shop.kubelet.held_back = lambda pod: "app" in pod["metadata"]["labels"]
     shop.operator.start()
-    policy(shop, "Snapshot", timeout="4s")
+    policy(shop, "Snapshot", timeout="10s")
     shop.snapshot()
     wait_for(
         "the state is captured",
@@ -169,6 +175,7 @@ def test_a_claim_of_a_snapshot_that_does_not_bind_fails_the_run_while_the_worklo
         seen=lambda: shop.seen(kinds.SNAPSHOT, "first"),
     )
     shop.kubelet.trouble = "no space for another volume"
+    shop.let_movers_start()
     ready = shop.await_end(kinds.SNAPSHOT, "first")
     assert ready["reason"] == "CopyPending"
     assert "no space for another volume" in ready["message"]

@@ -9,6 +9,7 @@ import pytest
 
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.kinds import Kind
+from lowtide_operator.planning.naming import PURPOSE_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import wait_for
 from tests.integration.operator_world.movers import Play, failure
@@ -63,7 +64,7 @@ def test_a_mover_that_fails_for_a_reason_that_passes_is_tried_again_within_the_r
 
 def test_a_mover_that_hangs_is_ended_at_max_downtime_and_workloads_come_back(shop: World) -> None:
     shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "backup" else None
-    shop.policy(quiesce={"timeout": "10s", "maxDowntime": "15s"})
+    shop.policy(quiesce={"timeout": "20s", "maxDowntime": "20s"})
     shop.snapshot()
     ready = shop.await_end(kinds.SNAPSHOT, "first", within=90)
     assert ready["status"] == "False"
@@ -93,17 +94,22 @@ def test_a_mover_whose_pod_vanished_is_looked_up_and_what_it_stored_is_adopted(s
 
 
 def test_a_pod_that_is_slow_to_go_delays_the_capture_and_not_more(shop: World) -> None:
+    """Movers are held back meanwhile: else the run could be over before anyone looks."""
+    shop.hold_movers("backup")
     shop.kubelet.linger = 4.0
     shop.policy()
     shop.snapshot()
-    wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
     wait_for(
-        "a mover starts",
-        lambda: shop.movers.count("backup") or (None if shop.pods() else 1),
+        "a mover is asked for",
+        lambda: shop.api.list(kinds.JOB, shop.namespace, f"{PURPOSE_LABEL}=backup"),
         within=PATIENCE,
+        every=0.01,
+        seen=shop.operator.tail,
     )
     assert shop.pods() == set(), "a mover started while a pod still had the volume"
+    assert shop.counts() == {"web": 0, "db": 0}
     shop.kubelet.linger = 0.0
+    shop.let_movers_start()
     shop.await_ready(kinds.SNAPSHOT, "first")
     shop.assert_back()
 
@@ -129,14 +135,20 @@ def test_a_restore_that_fails_is_rolled_back_from_a_snapshot_that_no_verdict_nam
 def test_a_quota_that_refuses_movers_is_said_tried_again_slowly_and_stops_nothing(shop: World) -> None:
     quota = {"metadata": {"name": "none", "namespace": shop.namespace}, "spec": {"hard": {"count/jobs.batch": "0"}}}
     shop.api.create(QUOTA, quota)
-    wait_for("the quota counts", lambda: shop.api.get(QUOTA, shop.namespace, "none")["status"].get("used"), within=60)  # type: ignore[index]
+    wait_for(
+        "the quota counts",
+        lambda: ((shop.api.get(QUOTA, shop.namespace, "none") or {}).get("status") or {}).get("used"),
+        within=PATIENCE,
+    )
     before = shop.pods()
     shop.policy()
     shop.snapshot()
-    wait_for(
-        "it is said", lambda: shop.condition(kinds.SNAPSHOT, "first").get("reason") == "Forbidden", within=PATIENCE
-    )
-    assert "exceeded quota" in shop.condition(kinds.SNAPSHOT, "first")["message"]
+
+    def refusal() -> str | None:
+        ready = shop.condition(kinds.SNAPSHOT, "first")
+        return str(ready["message"]) if ready.get("reason") == "Forbidden" else None
+
+    assert "exceeded quota" in wait_for("it is said", refusal, within=PATIENCE, seen=shop.operator.tail)
     shop.api.delete(QUOTA, shop.namespace, "none")
     shop.await_ready(kinds.SNAPSHOT, "first")
     refused = shop.operator.text().count("exceeded quota")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,14 @@ def test_an_operator_killed_at_every_step_of_a_restore_never_starts_a_half_writt
 
 
 def test_an_operator_killed_for_good_leaves_holds_that_the_next_one_ends(shop: World) -> None:
-    shop.policy(quiesce={"timeout": "10s", "maxDowntime": "10s"})
+    shop.policy(quiesce={"timeout": "20s", "maxDowntime": "20s"})
+    shop.hold_movers("backup")
     shop.operator.start()
     shop.snapshot()
     wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
     shop.operator.kill()
-    time.sleep(11)
+    deadline = datetime.fromisoformat(shop.status(kinds.SNAPSHOT, "first")["quiesce"]["deadline"])
+    wait_for("its time is over", lambda: datetime.now(UTC) > deadline, within=PATIENCE, every=0.2)
     shop.operator.start()
     ready = shop.await_end(kinds.SNAPSHOT, "first")
     assert ready["status"] == "False"
@@ -97,6 +100,7 @@ def test_an_operator_killed_for_good_leaves_holds_that_the_next_one_ends(shop: W
 
 def test_workloads_come_back_although_their_snapshot_is_gone(shop: World) -> None:
     shop.policy()
+    shop.hold_movers("backup")
     shop.operator.start()
     shop.snapshot()
     wait_for("the workloads are stopped", lambda: shop.counts() == {"web": 0, "db": 0}, within=PATIENCE)
@@ -153,10 +157,14 @@ def test_the_probe_fails_where_writes_get_through_and_the_watch_is_dead(
         path = proxied(control_plane, proxy, tmp_path)
         shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="600", liveness="5")
         shop.operator.start()
-        assert shop.operator.ask("healthz")[0] == 200
+        wait_for("the probe is well", lambda: shop.operator.ask("healthz")[0] == 200, within=PATIENCE)
         proxy.silence_those_that_are_open()
-        wait_for("the probe fails", lambda: shop.operator.ask("healthz")[0] == 503, within=60, seen=shop.operator.tail)
-        assert "the watch is dead" in shop.operator.ask("healthz")[1]
+
+        def failed() -> str | None:
+            status, said = shop.operator.ask("healthz")
+            return said if status == 503 else None
+
+        assert "the watch is dead" in wait_for("the probe fails", failed, within=PATIENCE, seen=shop.operator.tail)
 
 
 def proxied(plane: ControlPlane, proxy: Proxy, folder: Path) -> Path:

@@ -18,8 +18,8 @@ from tests.integration.operator_world.world import PATIENCE, World, world
 
 pytestmark = pytest.mark.apiserver
 
-SHORT = {"timeout": "20s", "maxDowntime": "20s"}
-LATE = 20 + 10 + PATIENCE
+SHORT = {"timeout": "30s", "maxDowntime": "30s"}
+LATE = 30 + 10 + PATIENCE
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def await_back(shop: World, pod: ReleasePod) -> None:
     wait_for(
         "the counts are back", lambda: shop.counts() == shop.wanted_counts(), within=LATE, every=0.2, seen=pod.text
     )
-    wait_for("nothing is held", lambda: shop.held() == [], within=10, seen=pod.text)
+    wait_for("nothing is held", lambda: shop.held() == [], within=PATIENCE, seen=pod.text)
     assert paused(shop) is None
 
 

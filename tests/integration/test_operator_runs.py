@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -72,11 +72,14 @@ def test_a_restore_into_a_new_claim_stops_nothing(shop: World) -> None:
 
 
 def test_a_schedule_makes_a_snapshot_and_runs_it(shop: World) -> None:
-    shop.policy(schedule="* * * * *")
+    """At one minute of the hour, that follows soon: at every minute a second run could stop the workloads again before
+    they are looked at."""
+    soon = datetime.now(UTC) + timedelta(seconds=75)
+    shop.policy(schedule=f"{soon.minute} * * * *")
     made = wait_for(
         "the schedule makes a Snapshot",
         lambda: shop.api.list(kinds.SNAPSHOT, shop.namespace),
-        within=75,
+        within=75 + PATIENCE,
         every=0.5,
         seen=lambda: shop.seen(kinds.BACKUP_POLICY, "nightly"),
     )
@@ -89,7 +92,7 @@ def test_a_schedule_makes_a_snapshot_and_runs_it(shop: World) -> None:
     wait_for(
         "the policy is Protected",
         lambda: shop.condition(kinds.BACKUP_POLICY, "nightly", "Protected").get("status") == "True",
-        within=10,
+        within=PATIENCE,
     )
 
 
@@ -133,7 +136,7 @@ def test_a_namespace_that_another_installation_holds_is_left_alone(control_plane
         made.operator.start()
         made.policy()
         made.snapshot()
-        wait_for("it is said in the log", lambda: "other/lowtide holds it" in made.operator.text(), within=20)
+        wait_for("it is said in the log", lambda: "other/lowtide holds it" in made.operator.text(), within=PATIENCE)
         assert made.status(kinds.SNAPSHOT, "first") == {}
         made.api.patch(kinds.LEASE, made.namespace, "lowtide", {"spec": {"holderIdentity": ""}})
         made.operator.stop()

@@ -196,11 +196,12 @@ def test_two_policies_on_one_workload_run_one_after_the_other(zoo: World) -> Non
     body["spec"]["template"]["spec"]["volumes"].append(more)
     zoo.api.create(kinds.DEPLOYMENT, body)
     pen.await_running(kinds.DEPLOYMENT, "both", 1)
-    pen.backups(lambda words: Play(Movers().result(words, uuid.uuid4().hex), seconds=4))
+    zoo.hold_movers("backup")
     pen.snapshot()
     pen.await_down()
     other.snapshot()
     other.await_quiesced("WaitingForOtherRun", "Snapshot both")
+    zoo.let_movers_start()
     first, second = pen.await_ready()["quiesce"], other.await_ready()["quiesce"]
     assert first["releasedTime"] <= second["startTime"]
     assert [entry["replicas"] for ledger in (first, second) for entry in ledger["workloads"]] == [1, 1]

@@ -51,10 +51,10 @@ class Movers:
 
     def play(self, words: list[str], pod_uid: str) -> Play:
         """What the mover with these arguments does; it is called once per pod, when the container starts."""
+        scripted = self.script(words, self.count(words[0]))
         with self.guard:
-            before = sum(1 for past in self.commands if past[0] == words[0])
+            # Not before: the script may ask the API server, and where that fails the kubelet comes again.
             self.commands.append(words)
-        scripted = self.script(words, before)
         if scripted is not None and not scripted.vanish:
             return scripted
         done = Play(self.result(words, pod_uid))

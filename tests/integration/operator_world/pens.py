@@ -29,7 +29,9 @@ class Pen:
         pen = cls(world, name)
         world.api.create(kinds.CLAIM, claim(world.namespace, pen.claim))
         world.policy(name, **{"volumes": {"claims": [pen.claim]}, "mover": MOVER, **policy})
-        wait_for("the claim is bound", lambda: pen.get(kinds.CLAIM, pen.claim)["status"]["phase"] == "Bound", within=30)
+        wait_for(
+            "the claim is bound", lambda: pen.get(kinds.CLAIM, pen.claim)["status"]["phase"] == "Bound", within=PATIENCE
+        )
         return pen
 
     @property
@@ -144,7 +146,7 @@ class Pen:
             signs = {*metadata.get("labels", {}), *metadata.get("annotations", {})}
             return not signs & {HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION}
 
-        wait_for(f"{kind} {name} carries no sign of ours", unmarked, within=10)
+        wait_for(f"{kind} {name} carries no sign of ours", unmarked, within=PATIENCE)
 
     def seen(self, snapshot: str = "") -> str:
         return self.world.seen(kinds.SNAPSHOT, snapshot or self.name)

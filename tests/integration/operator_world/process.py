@@ -47,7 +47,7 @@ class Operator:
                 [sys.executable, "-m", "lowtide_operator"], env=self._environment, stdout=log, stderr=log
             )
         if ready:
-            wait_for("the operator is ready", lambda: self.ask("readyz")[0] == 200, within=30, seen=self.tail)
+            wait_for("the operator is ready", lambda: self.ask("readyz")[0] == 200, within=90, seen=self.tail)
 
     def kill(self) -> None:
         """End it as a crash would."""

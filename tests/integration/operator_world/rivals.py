@@ -69,6 +69,9 @@ class Rival:
         body = self._api.call("GET", self._path)
         if self._is_paused(body) or body["spec"]["replicas"] == self._replicas:
             return
+        # Between the two readings the run may have ended: then it put the count back before it lifted the pause.
+        if self._api.call("GET", self._path)["spec"]["replicas"] == self._replicas:
+            return
         path = f"{self._path}?fieldManager={self._manager}&force=true"
         self._api.call("PATCH", path, self._declared, "application/apply-patch+yaml")
         self.applied += 1
