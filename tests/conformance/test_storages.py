@@ -187,12 +187,12 @@ def test_a_slow_upload_is_seen_to_move_within_one_pack(lowtide: Lowtide, served:
     (source / "file").write_bytes(os.urandom(SLOW_BYTES))
     lowtide.run("init")
 
-    ran = lowtide.run("backup", "--json", "--limit-upload", "64", source, extra={"RESTIC_PROGRESS_FPS": "4"})
+    ran = lowtide.run("backup", "--json", "--limit-upload", "32", source, extra={"RESTIC_PROGRESS_FPS": "4"})
 
     assert served.packs() == 2, "data and trees"
     told = [line["bytes_transferred"] for line in ran.messages("status") if line["bytes_done"] == SLOW_BYTES]
     assert told == sorted(set(told))
-    assert len(told) >= 8, "some 5 seconds pass, and four times a second more has been sent"
+    assert len(told) >= 8, "some 9 seconds pass, and four times a second more has been sent"
 
 
 def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
