@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from tests import programs
-from tests.cluster import clusters, host, images, machine, selfcheck
+from tests.cluster import clusters, host, machine, selfcheck
 from tests.cluster.waiting import TimedOut
+from tests.programs import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,18 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "tools":
                 return _tools(parser, arguments.names)
             case "up":
-                print(clusters.cluster().kubeconfig if clusters.docker_runs() else machine.up().kubeconfig)
+                print(clusters.up())
             case "down":
                 clusters.down()
             case "status":
                 return _status()
             case "kubeconfig":
-                if (found := machine.load()) is None:
-                    print("there is no cluster: start one by `python -m tests.cluster up`", file=sys.stderr)
+                if (found := clusters.kubeconfig()) is None:
+                    print("\n".join(clusters.faults()), file=sys.stderr)
                     return 1
-                print(found.kubeconfig)
+                print(found)
             case "images":
-                _images()
+                names = clusters.provide_images()
+                print(names.lowtide, names.apps, sep="\n")
             case "prepare":
                 prepared = clusters.cluster()
                 for name in programs.PROGRAMS:
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                         programs.program(name)
                 print(prepared.kubeconfig)
             case "check":
+                if clusters.place() is not clusters.Place.MACHINE:
+                    say("nothing is checked: the cluster of the tests is not one that they make on this machine")
+                    return 0
                 selfcheck.check()
     except (host.HostError, programs.BuildError, TimedOut, ChildProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,22 +72,10 @@ def _tools(parser: argparse.ArgumentParser, names: Sequence[str]) -> int:
     return 0
 
 
-def _images() -> None:
-    built = images.ensure()
-    found = machine.load()
-    if found is not None and not found.faults():
-        clusters.load(found, built)
-    print(built.lowtide.name)
-    print(built.apps.name)
-
-
 def _status() -> int:
-    found = machine.load()
-    if found is None:
-        print("there is no cluster")
-        return 1
-    faults = found.faults()
-    for process in found.processes:
-        print(f"{process.name:24} {process.pid:8} {'runs' if process.alive() else 'ended'}  {process.log}")
-    print("\n".join(faults) or f"the cluster runs well: {found.kubeconfig}")
+    if clusters.place() is clusters.Place.MACHINE and (found := machine.load()):
+        for process in found.processes:
+            print(f"{process.name:24} {process.pid:8} {'runs' if process.alive() else 'ended'}  {process.log}")
+    faults = clusters.faults()
+    print("\n".join(faults) or f"the cluster runs well: {clusters.kubeconfig()}")
     return 1 if faults else 0

@@ -42,6 +42,11 @@ class Kubectl:
         """`kubectl get … -o json`, decoded."""
         return json.loads(self("get", *arguments, "-o", "json", timeout=timeout))
 
+    def faults(self) -> list[str]:
+        """Why the API server can't be used, in one sentence; empty where it is ready."""
+        ready = self.run("get", "--raw=/readyz", "--request-timeout=5s")
+        return [] if ready.returncode == 0 else [f"the API server is not ready: {ready.stderr.strip()}"]
+
     def apply(self, *documents: object, namespace: str | None = None) -> None:
         """Apply objects that are given as dictionaries, by server-side apply."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(documents)}

@@ -52,11 +52,9 @@ class Machine:
     def faults(self) -> list[str]:
         """What is wrong with it, one sentence each; empty where it is well."""
         found = [f"{each.name} ended (its log: {each.log})" for each in self.processes if not each.alive()]
+        found = found or self.kubectl.faults()
         if found:
             return found
-        ready = self.kubectl.run("get", "--raw=/readyz", "--request-timeout=5s")
-        if ready.returncode != 0:
-            return [f"the API server is not ready: {ready.stderr.strip()}"]
         if not node.is_ready(self.kubectl):
             found.append("the node is not Ready")
         if not storage.is_registered(self.kubectl):
