@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lowtide_engine._kernel import Check, Index, KernelError, verify_pack
-from lowtide_engine.errors import FileMissing, FileShort, FileUnreadable, Interrupted, RepositoryDamaged
+from lowtide_engine.errors import FileMissing, FileShort, FileUnreadable, Interrupted, Unreadable
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.repository import IndexedRepository
 from lowtide_engine.storage import File, FileKind
@@ -128,7 +128,7 @@ def _load_index(
     names = sorted(entry.name for entry in repository.storage.list(FileKind.INDEX))
     for name, loaded in _in_parallel(names, lambda name: repository.load_file(FileKind.INDEX, name)):
         _raise_stop(stop)
-        if isinstance(loaded, FileMissing | FileUnreadable | RepositoryDamaged):
+        if isinstance(loaded, FileMissing | Unreadable):
             reporter.problem("IndexDamaged", f"index {name[:8]}: {loaded.message}")
             report.suggest_repair_index = True
             continue
@@ -233,7 +233,7 @@ def _in_parallel(names: Sequence[str], load: Any) -> Iterator[tuple[str, Any]]:
                 name, future = ahead.pop(0)
                 try:
                     result = future.result()
-                except (FileMissing, FileUnreadable, RepositoryDamaged) as error:
+                except (FileMissing, Unreadable) as error:
                     result = error
                 following = next(waiting, None)
                 if following is not None:

@@ -54,6 +54,10 @@ class Interrupted(EngineError):
     exit_code = 130
 
 
+class Unreadable(EngineError):
+    """One file that can't be had as it was written, while others may be: who reads several goes on without it."""
+
+
 class StorageError(EngineError):
     """The storage refused or could not be reached.
 
@@ -83,7 +87,7 @@ class FileShort(StorageError):
     default_retryable = True
 
 
-class FileUnreadable(StorageError):
+class FileUnreadable(StorageError, Unreadable):
     """The storage has a file and can't give it, while it gives others: a bad sector, a server that fails for it alone.
     `retryable` only as a storage raises it; after `Retrying` it is this file's failure, and no outage.
     """
@@ -151,7 +155,7 @@ class WrongPassword(RepositoryError):
     default_hint = "check the password; every key file was tried"
 
 
-class RepositoryDamaged(RepositoryError):
+class RepositoryDamaged(RepositoryError, Unreadable):
     """A file that doesn't decode, unseal or hash to its name, or lengths that can't be."""
 
     reason = "RepositoryDamaged"

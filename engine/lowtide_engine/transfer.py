@@ -33,12 +33,11 @@ from lowtide_engine._kernel import (
 )
 from lowtide_engine.errors import (
     EngineError,
-    FileUnreadable,
     Interrupted,
     LockLost,
-    RepositoryDamaged,
     RepositoryLocked,
     StorageError,
+    Unreadable,
 )
 from lowtide_engine.reporting import Reporter
 
@@ -181,7 +180,7 @@ class Transfer:
         except EngineError as error:
             # Where retries have given up, each further question would wait as long again.
             outage = isinstance(error, StorageError) and error.retryable
-            if not isinstance(error, RepositoryDamaged | FileUnreadable) and (outage or self._outage_ends_it):
+            if not isinstance(error, Unreadable) and (outage or self._outage_ends_it):
                 raise
             self._run.refuse(event.ticket, error.message)
         else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import KernelError, check_blobs, open_blob, read_pack_header
-from lowtide_engine.errors import FileUnreadable, Interrupted, RepositoryDamaged
+from lowtide_engine.errors import Interrupted, RepositoryDamaged, Unreadable
 from lowtide_engine.packing import Entry, entries_of
 from lowtide_engine.storage import File, FileKind
 
@@ -128,7 +128,7 @@ def _fetch(indexed: IndexedRepository, pack: str, entries: list[Entry]) -> _Rang
     start, end = entries[0].offset, entries[-1].offset + entries[-1].length
     try:
         data = indexed.load_piece(pack, start, end - start, entries[0].kind)
-    except (RepositoryDamaged, FileUnreadable):
+    except Unreadable:
         return None
     places = [(entry.offset - start, entry.length, entry.uncompressed_length, entry.blob) for entry in entries]
     return _Range(data, check_blobs(indexed.repository.kernel_key, data, places))
@@ -151,7 +151,7 @@ def _from_any_copy(indexed: IndexedRepository, entry: Entry) -> tuple[Entry, byt
         try:
             sealed = indexed.load_piece(place.pack, place.offset, place.length, entry.kind, fresh=True)
             open_blob(indexed.repository.kernel_key, sealed, entry.blob, place.uncompressed_length)
-        except (KernelError, RepositoryDamaged, FileUnreadable):
+        except (KernelError, Unreadable):
             continue
         return Entry(entry.kind, entry.blob, 0, place.length, place.uncompressed_length), sealed
     raise RepositoryDamaged(

@@ -20,10 +20,10 @@ from lowtide_engine.errors import (
     BadInput,
     EngineError,
     FileMissing,
-    FileUnreadable,
     KeyMissing,
     RepositoryDamaged,
     RepositoryMissing,
+    Unreadable,
     WrongPassword,
 )
 from lowtide_engine.repository.go_text import Instant, go_json
@@ -155,7 +155,7 @@ def find_key(
             continue
         except FileMissing:
             continue
-        except (RepositoryDamaged, FileUnreadable) as error:
+        except Unreadable as error:
             damaged = error
     if damaged is not None:
         raise WrongPassword(
@@ -219,7 +219,7 @@ def list_keys(storage: Storage, current: str) -> list[KeyInfo]:
             key = load_key(storage, name)
         except FileMissing:
             continue
-        except (RepositoryDamaged, FileUnreadable) as error:
+        except Unreadable as error:
             infos.append(KeyInfo(name, name == current, "", "", f"damaged: {error.message}"))
             continue
         infos.append(KeyInfo(name, name == current, key.username, key.hostname, key.created))

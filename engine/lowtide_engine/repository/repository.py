@@ -30,6 +30,7 @@ from lowtide_engine.errors import (
     RepositoryDamaged,
     RepositoryError,
     StorageError,
+    Unreadable,
 )
 from lowtide_engine.repository import keys
 from lowtide_engine.repository.cache import Cache, CachedStorage, load_piece
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from lowtide_engine._kernel import BlobKind, Index
     from lowtide_engine._kernel import Key as KernelKey
 
-_OnDamaged = Callable[[str, RepositoryDamaged | FileUnreadable], None]
+_OnDamaged = Callable[[str, Unreadable], None]
 
 
 class Repository:
@@ -251,8 +252,7 @@ class LockedRepository:
         self._need_lock().ensure(confirmed=confirmed)
 
     def snapshots(self, *, on_damaged: _OnDamaged | None = None) -> list[Snapshot]:
-        """All snapshots, oldest first. One that can't be read raises RepositoryDamaged or FileUnreadable, or is told
-        to `on_damaged` (name, error).
+        """All snapshots, oldest first. One that is Unreadable raises that, or is told to `on_damaged` (name, error).
 
         Called before `load_index`: a snapshot that is listed has its index files listed later.
         """
@@ -266,7 +266,7 @@ class LockedRepository:
                     found.append(future.result())
                 except FileMissing:
                     continue
-                except (RepositoryDamaged, FileUnreadable) as error:
+                except Unreadable as error:
                     if on_damaged is None:
                         raise
                     on_damaged(name, error)
