@@ -8,13 +8,13 @@ then packs that no index names any more. Every deletion is under the exclusive l
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from lowtide_engine.errors import FileMissing
-from lowtide_engine.packing import Entry, IndexWriter, entries_of
+from lowtide_engine.packing import IndexWriter, entries_of
 from lowtide_engine.prune_plan import plan_indexes
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.storage import File, FileKind
@@ -41,23 +41,19 @@ def write_what_stays(
 
 def replace_indexes(
     indexed: IndexedRepository,
+    writer: IndexWriter,
     listed: Sequence[str],
     reporter: Reporter,
     stop: threading.Event,
     *,
-    gone: Set[str] = frozenset(),
-    found: Mapping[str, Sequence[Entry]] | None = None,
+    gone: Set[str],
     obsolete: Set[str] = frozenset(),
 ) -> tuple[int, int]:
-    """Name the packs of `found` with what is in them, and no more those that are `gone`; `listed` are the index files
-    that `indexed` has in memory, `obsolete` others that go in any case. Gives how many index files were written and
-    removed.
+    """Name what `writer` has, and no more what other index files say of packs that are `gone`; `listed` are those that
+    `indexed` has in memory, `obsolete` others that go in any case. Gives how many were written and removed.
     """
     going = {*obsolete, *plan_indexes(indexed.index, listed, gone)}
-    writer = IndexWriter(indexed)
-    for pack, entries in sorted((found or {}).items()):
-        writer.add(pack, entries)
-    write_what_stays(indexed, writer, going, {*gone, *(found or {})})
+    write_what_stays(indexed, writer, going, gone)
     delete_files(indexed, FileKind.INDEX, sorted(going), indexed.ensure, reporter, stop)
     return len(writer.names), len(going)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import Index, KernelError
-from lowtide_engine.errors import BadInput, FileMissing, FileShort, RepositoryDamaged
-from lowtide_engine.packing import Entry
+from lowtide_engine.errors import BadInput, FileMissing, FileShort, RepositoryDamaged, Unreadable
+from lowtide_engine.packing import IndexWriter
 from lowtide_engine.reindexing import replace_indexes
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.repository import IndexedRepository
@@ -58,15 +58,15 @@ def repair_index(
     for pack in repair.missing:
         reporter.notice(f"pack {pack} is not there, and is taken out of the index")
     unlike = {pack: size for pack, size in present.items() if known.get(pack) != size}
-    found = _read(indexed, unlike, repair, reporter, stop)
-    repair.added = sorted(found)
+    writer = IndexWriter(indexed)
+    _read(indexed, unlike, writer, repair, reporter, stop)
     repair.written, repair.removed = replace_indexes(
         indexed,
+        writer,
         [name for name in names if name not in repair.damaged_indexes] if not read_all else [],
         reporter,
         stop,
-        gone={*repair.missing, *(known.keys() & unlike.keys())},
-        found=found,
+        gone={*repair.missing, *unlike},
         obsolete=frozenset(names if read_all else repair.damaged_indexes),
     )
     return repair
@@ -80,23 +80,28 @@ def _load(indexed: IndexedRepository, names: Sequence[str], reporter: Reporter) 
             indexed.index.add(name, indexed.repository.load_file(FileKind.INDEX, name))
         except FileMissing:
             continue
-        except (RepositoryDamaged, KernelError) as error:
+        except (Unreadable, KernelError) as error:
+            # What it says is said by the packs too.
             reporter.notice(f"index {name} can't be read, and is removed: {error}")
             damaged.append(name)
     return damaged
 
 
 def _read(
-    indexed: IndexedRepository, packs: Mapping[str, int], repair: IndexRepair, reporter: Reporter, stop: threading.Event
-) -> dict[str, list[Entry]]:
-    """What the packs say that they hold."""
-    found = {}
+    indexed: IndexedRepository,
+    packs: Mapping[str, int],
+    writer: IndexWriter,
+    repair: IndexRepair,
+    reporter: Reporter,
+    stop: threading.Event,
+) -> None:
+    """Have written what the packs say that they hold; nothing is kept of them, for there may be millions of blobs."""
     for number, (pack, size) in enumerate(sorted(packs.items()), start=1):
         raise_stop(indexed, stop, "packs were read")
         try:
-            found[pack] = pack_contents(indexed.repository, pack, size)
+            writer.add(pack, pack_contents(indexed.repository, pack, size))
+            repair.added.append(pack)
         except (RepositoryDamaged, FileShort, FileMissing) as error:
             reporter.notice(f"{error.message}; it is left out of the index")
             repair.unreadable.append(pack)
         reporter.progress(Counted(number, len(packs), 0, 0, current=(pack.encode(),)))
-    return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import KernelError, open_blob
-from lowtide_engine.errors import BadInput, FileMissing, FileUnreadable, RepositoryDamaged
+from lowtide_engine.errors import BadInput, FileMissing, FileUnreadable, Unreadable
 from lowtide_engine.packing import PACK_SIZE, Entry, IndexWriter, PackWriter, entries_of
 from lowtide_engine.reindexing import delete_files, replace_indexes
 from lowtide_engine.reporting import Reporter
@@ -63,8 +63,7 @@ def repair_packs(
         data = _kept_copy(indexed, pack, copies)
         _save(indexed, pack, data, saving, repair, reporter)
     saving.finish()
-    writer.flush()
-    replace_indexes(indexed, listed, reporter, stop, gone=frozenset(packs))
+    replace_indexes(indexed, writer, listed, reporter, stop, gone=frozenset(packs))
     delete_files(indexed, FileKind.DATA, packs, indexed.ensure, reporter, stop)
     return repair
 
@@ -122,7 +121,7 @@ def _save(
         places = dict.fromkeys(entries_of(index.pack_entries(pack)))
     try:
         places |= dict.fromkeys(pack_contents(indexed.repository, pack, len(data)))
-    except (RepositoryDamaged, FileUnreadable) as error:
+    except Unreadable as error:
         reporter.notice(f"{error.message}; what the index says of it counts")
     if not places:
         reporter.notice(f"nothing is known about what is in pack {pack}")

@@ -65,6 +65,8 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "an index file is missing": lambda repository: min((repository / "index").iterdir()).unlink(),
     "all index files are missing": lambda repository: shutil.rmtree(repository / "index"),
     "an index file is damaged": lambda repository: spoil(min((repository / "index").iterdir()), 100),
+    "an index file is cut": lambda repository: spoil(min((repository / "index").iterdir()), cut=100),
+    "an index file is empty": lambda repository: min((repository / "index").iterdir()).write_bytes(b""),
     "a pack is missing": lambda repository: packs_of(repository)[0].unlink(),
     "a pack is cut": lambda repository: spoil(packs_of(repository)[0], cut=100),
     "a pack is empty": lambda repository: spoil(packs_of(repository)[1], cut=packs_of(repository)[1].stat().st_size),
@@ -112,6 +114,25 @@ def test_fixtures_get_an_index_that_restic_finds_right(
     lowtide.run("repair", "index")
 
     restic.run("check", "--no-cache", "--read-data")
+
+
+def test_what_packs_hold_is_written_as_they_are_read_and_not_kept(
+    repository: Path, restic: Restic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowtide_engine.packing.INDEX_BLOBS", 1)
+    before, packs = named(restic), packs_of(repository)
+    shutil.rmtree(repository / "index")
+    (repository / "index").mkdir()
+    written: list[int] = []
+    watching = Watching(lambda progress: written.append(len(list((repository / "index").iterdir()))))
+
+    with exclusive(storage_at(repository)) as locked:
+        repair = repair_index(locked, watching, FOREVER)
+
+    assert written == list(range(len(packs)))
+    assert (repair.written, len(repair.added)) == (len(packs), len(packs))
+    assert named(restic) == before
+    restic.run("check", "--no-cache")
 
 
 def test_an_index_repair_that_is_killed_anywhere_loses_nothing(repository: Path) -> None:

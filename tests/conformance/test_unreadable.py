@@ -1,4 +1,4 @@
-"""One pack that the storage can't give, while it gives all others: it costs what it holds, and nothing else."""
+"""One file that the storage can't give, while it gives all others: it costs what it holds, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lowtide_engine.errors import FileUnreadable, StorageError
+from lowtide_engine.repair_index import repair_index
 from lowtide_engine.repair_packs import repair_packs
 from lowtide_engine.repository import lock
 from lowtide_engine.restore import RestoreRequest, restore
@@ -90,3 +91,13 @@ def test_the_rest_of_the_pack_is_saved(broken: BadSector, tmp_path: Path) -> Non
     kept = (tmp_path / f"pack-{broken.broken}").read_bytes()
     assert len(kept) > 200_000
     assert kept[: 64 * 1024] == bytes(64 * 1024)
+
+
+def test_an_index_file_goes_once_the_packs_have_said_what_it_said(broken: BadSector, place: str) -> None:
+    names = {listed.name for listed in broken.list(FileKind.INDEX)}
+    broken.broken = min(names)
+    with exclusive(retrying(broken)) as locked:
+        repair = repair_index(locked, Watching(), FOREVER)
+    assert repair.damaged_indexes == [broken.broken]
+    assert broken.broken not in {listed.name for listed in broken.list(FileKind.INDEX)}
+    assert check_at(Path(place))[1] == []
