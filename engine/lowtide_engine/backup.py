@@ -20,7 +20,7 @@ from lowtide_engine.reporting import NOT_BEGUN, Reporter, shown
 from lowtide_engine.repository.go_text import Instant
 from lowtide_engine.repository.keys import own_username
 from lowtide_engine.repository.snapshot import Snapshot, choose_parent, find, summary
-from lowtide_engine.standing import PARTIAL_TAG, owner_tags, program_version
+from lowtide_engine.standing import PARTIAL_TAG, owner_tags, program_version, snapshots_for
 from lowtide_engine.stream import OpenStream, StreamEmpty, StreamSource
 from lowtide_engine.transfer import UPLOADS, Transfer, told_as_engine_error
 
@@ -107,7 +107,9 @@ def back_up(
     start = Instant.at(time.time()) if request.time is None else Instant.of(request.time)
     targets = _existing(request.targets, reporter) if request.stream is None else request.targets
     missing = len(request.targets) - len(targets)
-    parent = _parent(locked.snapshots(), request, start)
+    # A parent only saves reading: one snapshot that can't be read must not keep what is there now from being stored.
+    snapshots = snapshots_for(locked, [request.parent] if request.parent else (), reporter.warn)
+    parent = _parent(snapshots, request, start)
     if parent is not None:
         reporter.notice(f"using parent snapshot {parent.short_id}")
     indexed = locked.load_index(lambda: reporter.progress(NOT_BEGUN))

@@ -53,6 +53,7 @@ class _Listening:
         self.progress = inner.progress
         self.item_error = inner.item_error
         self.item_done = inner.item_done
+        self.warn = inner.warn
         self.notice = inner.notice
 
     def problem(self, kind: str, message: str) -> None:

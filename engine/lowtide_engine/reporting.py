@@ -75,6 +75,9 @@ class Reporter(Protocol):
     def problem(self, kind: str, message: str) -> None:
         """Damage that was found: `kind` is a CamelCase word."""
 
+    def warn(self, text: str) -> None:
+        """Something that a person must know although the job does without it; kept for the result."""
+
     def notice(self, message: str) -> None:
         """Something that a person may want to know, but no failure."""
 
@@ -88,6 +91,7 @@ class Counting:
         self.progress = inner.progress
         self.item_error = inner.item_error
         self.item_done = inner.item_done
+        self.warn = inner.warn
         self.notice = inner.notice
 
     def problem(self, kind: str, message: str) -> None:

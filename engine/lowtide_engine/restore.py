@@ -89,6 +89,7 @@ class _Listening:
         self.progress = inner.progress
         self.item_done = inner.item_done
         self.problem = inner.problem
+        self.warn = inner.warn
         self.notice = inner.notice
 
     def item_error(self, path: bytes, during: str, message: str) -> None:
@@ -106,7 +107,7 @@ def restore(
     selects = bool(request.includes or request.iincludes)
     if request.delete and os.path.realpath(request.target) == b"/" and not selects:
         raise BadInput("--delete on / would remove what the snapshot does not hold", hint="say which with --include")
-    snapshots = snapshots_for(locked, [request.snapshot], reporter.notice)
+    snapshots = snapshots_for(locked, [request.snapshot], reporter.warn)
     snapshot, folder = find_data(snapshots, request.snapshot, request.only)
     if request.delete and not request.allow_partial:
         flaw = standing(snapshot, snapshots).flaw

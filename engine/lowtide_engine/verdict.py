@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import encode_tree, sha256
@@ -26,6 +26,7 @@ from lowtide_engine.standing import (
     VERDICT_TAG,
     owner_tags,
     program_version,
+    snapshots_for,
     value_of,
 )
 
@@ -50,13 +51,14 @@ def give_verdict(
     owner: Mapping[str, str],
     tags: Sequence[str] = (),
     allow_partial: bool = False,
+    tell: Callable[[str], None],
 ) -> tuple[Snapshot, bool]:
     """Write the verdict that `members` (whole ids) are the run's snapshots, all stored: gives it, and if it is new.
 
     One that exists for the run with the same members is given instead. Raises MemberRefused where a member is missing,
-    partial (unless allowed) or of another run.
+    partial (unless allowed) or of another run, and what ails one that can't be read; of other snapshots that is told.
     """
-    snapshots = locked.snapshots()
+    snapshots = snapshots_for(locked, members, tell)
     by_id = {snapshot.id: snapshot for snapshot in snapshots}
     for member in members:
         _refuse_unfit(member, by_id.get(member), owner.get("run", ""), allow_partial=allow_partial)

@@ -104,6 +104,9 @@ class Watching:
     def problem(self, kind: str, message: str) -> None:
         self.problems.append(message)
 
+    def warn(self, text: str) -> None:
+        self.notices.append(text)
+
     def notice(self, message: str) -> None:
         self.notices.append(message)
 

@@ -143,6 +143,26 @@ def test_who_names_no_source_or_the_same_is_told(source: Restic, lowtide: Lowtid
     lowtide.run("init", "--from-repo", source.repository, code=1)
 
 
+def test_a_damaged_snapshot_of_the_source_is_told_and_the_others_are_copied(
+    source: Restic, lowtide: Lowtide, restic: Restic, place: str
+) -> None:
+    """restic does so too, but ends as if all had been copied."""
+    make_repository(place)
+    oldest, *others = source.snapshots()
+    damaged = Path(source.repository, "snapshots", oldest["id"])
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+
+    ran = lowtide.run("copy", "--no-cache", extra=from_source(source), code=1)
+    lowtide.run("copy", "--no-cache", oldest["id"], extra=from_source(source), code=1)
+    lowtide.run("copy", "--no-cache", "latest", extra=from_source(source), code=1)
+    lowtide.run("copy", "--no-cache", others[0]["id"], extra=from_source(source))
+
+    assert oldest["short_id"] in ran.err
+    assert {one["original"] for one in restic.snapshots()} == {one["id"] for one in others}
+    restic.run("check", "--read-data", "--check-unused")
+
+
 def test_nothing_is_written_where_the_source_lacks_something(
     source: Restic, lowtide: Lowtide, restic: Restic, place: str
 ) -> None:

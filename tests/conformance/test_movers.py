@@ -80,16 +80,17 @@ def test_preflight_fails_where_a_backup_would(lowtide: Lowtide, place: str, tmp_
     assert reason(lowtide) == "CredentialsMissing"
 
 
-@pytest.mark.parametrize("kind", ["snapshots", "index"])
-def test_preflight_reads_what_a_backup_reads(kind: str, lowtide: Lowtide, place: str, volumes: Path) -> None:
+@pytest.mark.parametrize(("kind", "code"), [("snapshots", 0), ("index", 1)])
+def test_preflight_reads_what_a_backup_reads(kind: str, code: int, lowtide: Lowtide, place: str, volumes: Path) -> None:
     lowtide.run("init")
     lowtide.backup(volumes / "data")
     (damaged,) = (Path(place) / kind).iterdir()
     damaged.chmod(0o600)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
 
-    assert damaged.name[:8] in lowtide.run("preflight", "--no-cache", code=1).err
-    assert reason(lowtide) == "RepositoryDamaged"
+    for command in (["preflight"], ["backup", volumes / "data"]):
+        assert damaged.name[:8] in lowtide.run(*command, "--no-cache", code=code).err
+        assert reason(lowtide) == ("RepositoryDamaged" if code else "Completed")
 
 
 def test_preflight_asks_for_snapshots(lowtide: Lowtide, volumes: Path) -> None:

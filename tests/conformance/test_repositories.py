@@ -138,14 +138,11 @@ def test_foreign_files_are_passed_over(lowtide: Lowtide, restic: Restic, place: 
     restic.run("check")
 
 
-@pytest.mark.parametrize("kind", ["snapshots", "index"])
-def test_a_damaged_file_is_named_and_stops_what_would_write(
-    kind: str, lowtide: Lowtide, place: str, tmp_path: Path
-) -> None:
+def test_a_damaged_index_file_is_named_and_stops_what_would_write(lowtide: Lowtide, place: str, tmp_path: Path) -> None:
     make_plain_tree(tmp_path / "source")
     lowtide.run("init")
     lowtide.backup("source", cwd=tmp_path)
-    (damaged,) = (Path(place) / kind).iterdir()
+    (damaged,) = (Path(place) / "index").iterdir()
     damaged.chmod(0o600)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
 
@@ -159,7 +156,8 @@ def test_a_damaged_file_is_named_and_stops_what_would_write(
 def test_a_damaged_snapshot_is_in_nobodys_way_but_its_own(
     lowtide: Lowtide, restic: Restic, place: str, tmp_path: Path
 ) -> None:
-    """What only reads passes over it and says so, unless it may be what was asked for; restic does so too."""
+    """What only reads passes over it and says so, unless it may be what was asked for; restic does so too. So does a
+    backup, which restic refuses: what is there now is stored, whatever befell what was there before."""
     make_plain_tree(tmp_path / "source")
     lowtide.run("init")
     good, bad = (lowtide.backup("source", cwd=tmp_path)["snapshot_id"] for _ in range(2))
@@ -180,6 +178,7 @@ def test_a_damaged_snapshot_is_in_nobodys_way_but_its_own(
         ["find", "large"],
         ["cat", "tree", f"{good}:/source"],
         ["preflight", "--snapshot", good],
+        ["preflight"],
         ["snapshots"],
     ):
         ran = lowtide.run(*command)
@@ -193,9 +192,17 @@ def test_a_damaged_snapshot_is_in_nobodys_way_but_its_own(
         ["preflight", "--host", "a"],
         ["forget", bad[:8]],
         ["forget", "--keep-last", "1"],
+        ["backup", "--parent", bad[:8], tmp_path / "source"],
+        ["verdict", "--host", "shop", "--run", "r1", "--member", bad],
     ):
         lowtide.run(*command, code=1)
         assert reason(lowtide) == "RepositoryDamaged", command
+
+    run = ["--host", "shop", "--run", "r1"]
+    member = lowtide.backup("--quiet", *run, tmp_path / "source")["snapshot_id"]
+    assert lowtide.result is not None
+    assert [bad[:8] in warning for warning in lowtide.result.warnings] == [True]
+    assert bad[:8] in lowtide.run("verdict", *run, "--member", member).err
 
     lowtide.run("forget", bad, "--dry-run")
     assert damaged.exists()

@@ -10,7 +10,7 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.selecting import choose, filter_options, snapshot_filter
 from lowtide_engine.cli.session import Session
 from lowtide_engine.cli.source import source_options, source_session
-from lowtide_engine.contract import Result
+from lowtide_engine.contract import Outcome, Result
 
 
 @click.command(cls=Command)
@@ -21,7 +21,8 @@ from lowtide_engine.contract import Result
 def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result:
     """Copy snapshots from another repository into this one: those that are named, else all that the filters select.
 
-    What is copied already is passed over. Data that both have is stored once where both cut files in the same way:
+    What is copied already is passed over. Where snapshots of the source can't be read, all others are copied, and the
+    command fails in the end. Data that both have is stored once where both cut files in the same way:
     make the second with `lowtide init --copy-chunker-params`.
     """
     session = Session.of(ctx, "copy")
@@ -33,9 +34,13 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
 
     settings = session.settings
     stored, passed_over = [], 0
+    damaged: list[str] = []
     try:
         with source.locked() as reading, session.locked(writes=True) as writing:
-            chosen = choose(session, snapshots_for(reading, ids or ("latest",), session.output.warn), ids, only)
+            found = snapshots_for(reading, ids, damaged.append)
+            for sentence in damaged:
+                session.output.warn(sentence)
+            chosen = choose(session, found, ids, only)
             known = copied_before(chosen, snapshots_for(writing, (), session.output.warn))
             for snapshot in chosen:
                 if snapshot.id in known:
@@ -60,4 +65,8 @@ def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result
         session.output.stop_live()
     lines = [f"copied {len(stored)} snapshots, {passed_over} were there already"]
     session.output.summary({"copied_snapshots": len(stored), "skipped_snapshots": passed_over}, lines)
-    return session.result(snapshot_ids=[snapshot.id for snapshot in stored][-32:])
+    copied = [snapshot.id for snapshot in stored][-32:]
+    if damaged and not ids:
+        message = f"{len(damaged)} snapshots of the source can't be read, so they were not copied"
+        return session.result("RepositoryDamaged", message, outcome=Outcome.FAILED, snapshot_ids=copied)
+    return session.result(snapshot_ids=copied)

@@ -114,9 +114,7 @@ def _prove(
     # It protects nothing, and is given back before it could be in anybody's way.
     with session.lock(repository, writes=True, deferred=True) as locked:
         locked.ensure(confirmed=False)
-        # A backup reads all of them, for its parent; so does who looks for the newest.
-        strict = only is not None or not ids
-        snapshots = snapshots_for(locked, ("latest",) if strict else ids, session.output.warn)
+        snapshots = snapshots_for(locked, ids if only is None else ("latest",), session.output.warn)
         found = _find_all(snapshots, ids, only, moment)
         try:
             locked.load_index(lambda: session.output.progress(NOT_BEGUN))

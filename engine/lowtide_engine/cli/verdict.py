@@ -56,6 +56,7 @@ def command(ctx: click.Context, /, **given: Any) -> Result:
             owner=owner,
             tags=tags,
             allow_partial=given["allow_partial"],
+            tell=session.output.warn,
         )
 
     snapshot, new = session.under_lock(give, writes=True)
