@@ -119,6 +119,48 @@ def test_it_ends_when_it_is_unmounted_and_damage_is_an_error_of_reading(
         assert b"can't be read" in process.communicate()[1]
 
 
+@pytest.mark.parametrize(
+    ("options", "readable", "owner"),
+    [
+        ([], set(), 1234),
+        (["--allow-other"], {"public"}, 1234),
+        (["--allow-other", "--owner-root"], {"public"}, 0),
+        (["--allow-other", "--no-default-permissions"], {"public", "private"}, 1234),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_others_are_let_in_only_where_asked_for(
+    options: list[str],
+    readable: set[str],
+    owner: int,
+    root_only: None,
+    fuse: None,
+    lowtide: Lowtide,
+    restic: Restic,
+    tmp_path: Path,
+    place: str,
+) -> None:
+    make_repository(place)
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, mode in (("public", 0o644), ("private", 0o600)):
+        (source / name).write_text(name)
+        os.chmod(source / name, mode)
+        os.chown(source / name, 1234, 1234)
+    restic.backup("source", cwd=tmp_path)
+    folder = tmp_path / "mounted"
+
+    def read_by_another(name: str) -> bool:
+        # The folder is entered before the user is another, for those above it are root's alone.
+        path = f"snapshots/latest/source/{name}"
+        seen = subprocess.run(["cat", path], cwd=folder, user=4321, group=4321, extra_groups=(), capture_output=True)
+        return seen.stdout.decode() == name
+
+    with mounted(lowtide, folder, *options):
+        assert {name for name in ("public", "private") if read_by_another(name)} == readable
+        assert (folder / "snapshots" / "latest" / "source" / "public").stat().st_uid == owner
+
+
 def test_who_looks_again_later_sees_what_came_meanwhile(
     lowtide: Lowtide, source: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lowtide_engine.contract import Result
-from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.actors import Actor, Lowtide, Restic
 from tests.conformance.rights import without_capabilities, without_syncing
 from tests.conformance.trees import make_plain_tree
 
@@ -63,6 +64,43 @@ def restore_without_capabilities(lowtide: Lowtide, target: Path, *more: str) -> 
     outcome = result(lowtide)
     assert ran.code == (0 if outcome.outcome == "ok" else 1), ran.err
     return outcome, ran.err
+
+
+def where_shop_is(actor: Actor, number: int, folder: Path) -> Actor:
+    """The program on a machine where the user and the group `shop` have this number."""
+    line = f"shop:x:{number}:"
+    (folder / f"passwd {number}").write_text(f"{line}{number}::/:/bin/false\n")
+    (folder / f"group {number}").write_text(f"{line}\n")
+    script = 'for kind in passwd group; do mount --bind "$0/$kind $1" "/etc/$kind"; done; shift; exec "$@"'
+    command = ["unshare", "--mount", "sh", "-ec", script, str(folder), str(number), *actor.command]
+    return replace(actor, command=command)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_owners_are_those_of_the_same_number_or_name(
+    by_name: bool, root_only: None, lowtide: Lowtide, restic: Restic, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, number in (("known", 1234), ("unknown", 5678)):
+        (data / name).write_text(name)
+        os.chown(data / name, number, number)
+    lowtide.run("init")
+    where_shop_is(restic, 1234, tmp_path).backup("data", cwd=tmp_path)
+    owners = {}
+    for actor, option in ((lowtide, "--by-name"), (restic, "--ownership-by-name")):
+        target = tmp_path / option
+        where_shop_is(actor, 4321, tmp_path).run(
+            "restore", "latest:/data", "--target", target, *([option] if by_name else [])
+        )
+        for name in ("known", "unknown"):
+            found = (target / name).stat()
+            owners[type(actor), name] = found.st_uid, found.st_gid
+
+    known = (4321, 4321) if by_name else (1234, 1234)
+    assert owners[Restic, "known"] == owners[Lowtide, "known"] == known
+    # To restic what has no name here is root's, by name.
+    assert owners[Lowtide, "unknown"] == (5678, 5678)
 
 
 def test_owners_that_cannot_be_set_are_told_and_the_data_is_there(
