@@ -11,8 +11,8 @@ from pydantic import Field
 from lowtide_operator.api.model import Model
 from lowtide_operator.api.values import Timestamp
 
-MAX_MESSAGE = 1024
-"""Characters of a message; longer ones are cut, so that a status always fits."""
+MAX_MESSAGE = 32768
+"""Characters of a message, as metav1.Condition has it. Few come near: those that say a command for each workload."""
 
 
 class Truth(StrEnum):
@@ -36,7 +36,7 @@ class Condition(Model):
     """When the status last changed."""
     reason: str = Field(max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     """Why, as one CamelCase word for programs."""
-    message: str = Field(max_length=32768)
+    message: str = Field(max_length=MAX_MESSAGE)
     """Why, as a sentence for a person."""
 
 
@@ -69,18 +69,22 @@ def with_condition(
     since = (
         former.last_transition_time if former is not None and former.status is status else now.replace(microsecond=0)
     )
-    text = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
     new = Condition(
         type=kind,
         status=status,
         reason=reason,
-        message=text,
+        message=shortened(message, MAX_MESSAGE),
         last_transition_time=since,
         observed_generation=generation,
     )
     if former is None:
         return (*conditions, new)
     return tuple(new if condition.type == kind else condition for condition in conditions)
+
+
+def shortened(text: str, length: int) -> str:
+    """`text`, cut where it is longer, and marked so."""
+    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
 
 
 def without_condition(conditions: tuple[Condition, ...], kind: str) -> tuple[Condition, ...]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from lowtide_operator.api.conditions import MAX_MESSAGE
 from lowtide_operator.api.model import Model
 from lowtide_operator.api.values import Timestamp
 
@@ -59,7 +60,7 @@ class Failure(Model):
 
     reason: str = Field(max_length=128)
     """One CamelCase word."""
-    message: str = Field(max_length=1024)
+    message: str = Field(max_length=MAX_MESSAGE)
     """A sentence for a person."""
     time: Timestamp
     """When it was decided."""

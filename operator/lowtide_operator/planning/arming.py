@@ -13,7 +13,7 @@ from lowtide_operator.planning.actions import CreateRelease, DeleteJob, Ref, Rel
 from lowtide_operator.planning.naming import release_name
 from lowtide_operator.planning.observed import MoverJobSeen
 from lowtide_operator.planning.observed_pods import Pod
-from lowtide_operator.planning.run import MAX_TEXT, Run, S
+from lowtide_operator.planning.run import Run, S
 
 ROOM = timedelta(hours=1)
 """How much longer than maxDowntime a release pod watches: for the preflight, and for other runs that go first."""
@@ -39,7 +39,7 @@ def arm(run: Run[S], max_downtime: timedelta) -> bool:
             f"operator can't, was not ready within {int(READY_WITHIN.total_seconds()) // 60} minutes, so nothing was "
             f"stopped: {_why(run)}"
         )
-        run.fail("ReleaseNotReady", text[:MAX_TEXT])
+        run.fail("ReleaseNotReady", text)
         return False
     _ensure(run, armed)
     return False
@@ -64,7 +64,7 @@ def keep_armed(run: Run[S]) -> None:
             f"The release pod was lost and its place not taken within {int(LOST_AFTER.total_seconds()) // 60} "
             f"minutes, so the workloads are started again: {_why(run)}"
         )
-        run.fail("ReleaseLost", text[:MAX_TEXT])
+        run.fail("ReleaseLost", text)
         return
     if _is_over(run, armed):
         _create(run, armed.deadline)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.conditions import MAX_MESSAGE, Truth
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.mover_pods import is_lost
 from lowtide_operator.planning.observed import Uid
 from lowtide_operator.planning.orphans import TO_START, release_command
 from lowtide_operator.planning.quiesce import find_held
-from lowtide_operator.planning.run import MAX_TEXT
 from lowtide_operator.planning.source import Restoring
 from lowtide_operator.planning.targets import are_whole, in_place
 from lowtide_operator.planning.watching import pods_of
@@ -54,7 +53,8 @@ def is_stuck(run: Restoring, reason: str, text: str, *, must_hold: bool = True) 
             commands[f"{entry.kind} {entry.name}"] = release_command(found, hold)
     if not commands and must_hold:
         return False
-    text = f"{text}; {TO_START}: {_as_fits(commands, MAX_TEXT - len(text) - len(TO_START))}" if commands else f"{text}."
+    room = MAX_MESSAGE - len(f"{text}; {TO_START}: ")
+    text = f"{text}; {TO_START}: {_as_fits(commands, room)}" if commands else f"{text}."
     run.condition("Ready", Truth.FALSE, reason, text)
     run.condition("Stalled", Truth.TRUE, reason, text)
     run.no_condition("Reconciling")

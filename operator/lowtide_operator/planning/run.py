@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from lowtide_operator.api import RestoreStatus, SnapshotStatus
-from lowtide_operator.api.conditions import Truth, find, with_condition, without_condition
+from lowtide_operator.api.conditions import MAX_MESSAGE, Truth, find, shortened, with_condition, without_condition
 from lowtide_operator.api.jobs import Failure
 from lowtide_operator.planning.actions import (
     Action,
@@ -34,7 +34,7 @@ from lowtide_operator.planning.observed import Meta, World
 S = TypeVar("S", SnapshotStatus, RestoreStatus)
 
 MAX_TEXT = 1000
-"""Characters of a failure's message; the API allows 1024."""
+"""Characters of what is kept of one Job, volume, stream or hook, of which a run has many; the API allows 1024."""
 
 SOONEST, LATEST = 0.25, 2.0
 """The bounds, in seconds, of how soon is looked again for what nothing reports."""
@@ -97,7 +97,7 @@ class Run(Generic[S]):
         """
         self.effects = [effect for effect in self.effects if not isinstance(effect, PatchWorkload) or effect.release]
         if self.status.failure is None:
-            text = message if len(message) <= MAX_TEXT else message[: MAX_TEXT - 1] + "…"
+            text = shortened(message, MAX_MESSAGE)
             self.update(failure=Failure(reason=reason, message=text, time=self.now))
 
     def waiting(self, reason: str, message: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from datetime import datetime
 
+from lowtide_operator.api.conditions import shortened
 from lowtide_operator.api.values import format_time
 from lowtide_operator.cluster import kinds
 from lowtide_operator.cluster.errors import AlreadyExists, ClusterError
@@ -21,7 +22,7 @@ MAX_MESSAGE = 1024
 async def post(cluster: Cluster, event: Announce, now: datetime) -> None:
     """Post an Event. Best effort: a failure is logged, and fails nothing."""
     ref = event.ref
-    message = event.message if len(event.message) <= MAX_MESSAGE else event.message[: MAX_MESSAGE - 1] + "…"
+    message = shortened(event.message, MAX_MESSAGE)
     digest = hashlib.sha256(f"{ref.uid}/{event.reason}/{message}".encode()).hexdigest()[:16]
     name, time = f"{ref.name[:200]}.{digest}", format_time(now)
     body = {

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from lowtide_operator.api.conditions import MAX_MESSAGE
 from lowtide_operator.planning.actions import Purpose
 from lowtide_operator.planning.naming import FINALIZER
 from tests.property.planning_world import Cluster, Fate, reasons
@@ -115,16 +116,21 @@ def test_another_restore_begins_once_the_holds_of_the_one_that_stalled_are_ended
     assert world.contents["data"] == "data of data"
 
 
-def test_commands_that_do_not_fit_in_the_message_are_left_out_whole():
+@pytest.mark.parametrize("left_out", [False, True])
+def test_the_message_has_every_command_and_what_does_not_fit_is_left_out_whole(left_out: bool):
     world = backed_up()
-    for name in ("a", "b", "c", "d"):
+    names = [f"{'a-long-name-' * (12 if left_out else 4)}{number}" for number in range(64)]
+    for name in names:
         world.add_workload("Deployment", name, "data")
     world.fate = every_restore_fails
     in_place(world)
     world.run(RUN, rounds=40)
     assert outcome(world) == ("False", "RollbackFailed")
-    assert "kubectl scale deployment/a -n shop --replicas=1" in message(world)
-    assert message(world).endswith("; likewise, by its lowtide.dev/hold, Deployment d, Deployment web, StatefulSet db")
+    missing = [name for name in names if f"kubectl scale deployment/{name} -n shop --replicas=1" not in message(world)]
+    assert bool(missing) is left_out
+    assert {name for name in missing if f"Deployment {name}" not in message(world)} == set()
+    assert message(world).endswith("Deployment web, StatefulSet db") is left_out
+    assert len(message(world)) <= MAX_MESSAGE
 
 
 def replace_claim(world: Cluster) -> None:

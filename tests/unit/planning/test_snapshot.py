@@ -294,6 +294,17 @@ def test_what_can_not_be_backed_up_fails_the_run_before_anything_is_stopped(poli
     assert message(world).endswith(".")
 
 
+def test_all_that_is_refused_is_named_at_once():
+    world = cluster(snapshot=False)
+    names = [f"shell-{number}" for number in range(20)]
+    for name in names:
+        world.add_pod(name, "data")
+    world.add_snapshot()
+    world.run(RUN)
+    assert outcome(world) == ("False", "BarePod")
+    assert {name for name in names if f"Pod {name} uses data" not in message(world)} == set()
+
+
 def preflight(world: Cluster, snapshot: str) -> MoverJob:
     """The Job of the snapshot's preflight, as it is made."""
     for _ in range(60):
