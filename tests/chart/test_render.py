@@ -289,7 +289,9 @@ def test_a_service_monitor_comes_with_its_service(render: Render) -> None:
     rendered = render("metrics.serviceMonitor.enabled=true", "metrics.service.enabled=false")
     monitor, service = only(rendered, "ServiceMonitor"), only(rendered, "Service")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] == service["spec"]["ports"][0]["name"]
+    assert endpoint["honorLabels"], "the namespace of a metric is the policy's, and not the operator's"
     pod = only(rendered, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= pod.items()
 
