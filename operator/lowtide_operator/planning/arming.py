@@ -19,7 +19,8 @@ ROOM = timedelta(hours=1)
 """How much longer than maxDowntime a release pod watches: for the preflight, and for other runs that go first."""
 
 READY_WITHIN = timedelta(minutes=10)
-"""How long a release pod may take to be ready before anything is stopped: its image may have to be pulled."""
+"""How long a run that has stopped nothing waits for a release pod to be ready: its image may have to be pulled, or one
+that was evicted to be replaced."""
 
 LOST_AFTER = timedelta(minutes=2)
 """How long workloads may be down without a release pod that is ready; a pod that was evicted is replaced in that."""
@@ -31,12 +32,13 @@ def arm(run: Run[S], max_downtime: timedelta) -> bool:
     if armed is None or armed.deadline < run.now + max_downtime or _is_over(run, armed):
         _create(run, run.now + max_downtime + ROOM)
         return False
-    if _seen_ready(run, armed):
+    missing = _note_missing(run, armed)
+    if missing is None:
         return True
-    if run.now >= armed.created_at + READY_WITHIN:
+    if run.now >= missing + READY_WITHIN:
         text = (
             f"The release pod (Job {armed.name} in the operator's namespace), which puts the workloads back where the "
-            f"operator can't, was not ready within {int(READY_WITHIN.total_seconds()) // 60} minutes, so nothing was "
+            f"operator can't, was not ready for {int(READY_WITHIN.total_seconds()) // 60} minutes, so nothing was "
             f"stopped: {_why(run)}"
         )
         run.fail("ReleaseNotReady", text)
@@ -54,12 +56,10 @@ def keep_armed(run: Run[S]) -> None:
         _create(run, ledger.deadline)
         run.look_again(5)
         return
-    ready = _seen_ready(run, armed)
-    missing = None if ready else armed.missing_since or run.now
-    run.update(release=armed.model_copy(update={"missing_since": missing}))
-    if ready:
+    missing = _note_missing(run, armed)
+    if missing is None:
         return
-    if missing is not None and run.now >= missing + LOST_AFTER:
+    if run.now >= missing + LOST_AFTER:
         text = (
             f"The release pod was lost and its place not taken within {int(LOST_AFTER.total_seconds()) // 60} "
             f"minutes, so the workloads are started again: {_why(run)}"
@@ -92,7 +92,7 @@ def _create(run: Run[S], deadline: datetime) -> None:
         attempt=attempt,
         created_at=run.now,
         deadline=deadline,
-        missing_since=missing,
+        missing_since=missing or run.now,
     )
     run.update(release=armed)
     run.do(CreateRelease(ReleaseJob(armed.name, run.ref, deadline)))
@@ -102,6 +102,13 @@ def _ensure(run: Run[S], armed: ArmedRelease) -> None:
     """Create the Job where it is not there: an operator died before it did, or somebody deleted it."""
     if _job(run, armed) is None:
         run.do(CreateRelease(ReleaseJob(armed.name, run.ref, armed.deadline)))
+
+
+def _note_missing(run: Run[S], armed: ArmedRelease) -> datetime | None:
+    """Note, and answer, since when no pod of it is ready; None where one is."""
+    missing = None if _seen_ready(run, armed) else armed.missing_since or run.now
+    run.update(release=armed.model_copy(update={"missing_since": missing}))
+    return missing
 
 
 def _seen_ready(run: Run[S], armed: ArmedRelease) -> bool:

@@ -91,6 +91,26 @@ def test_a_run_whose_release_pod_never_gets_ready_fails_and_has_stopped_nothing(
     assert world.release_jobs == {}
 
 
+def test_one_that_was_ready_and_is_lost_while_the_run_waits_may_be_replaced_and_nothing_fails():
+    world = cluster()
+    job = world.add_workload("Job", "import", "data")
+    importing = world.add_pod("import-1", "data", owner=job)
+    until(world, lambda world: reasons(status(world).conditions).get("Quiesced") == ("False", "WaitingForJob"))
+    world.reconcile(*RUN)
+    world.pass_time(READY_WITHIN.total_seconds() + 1)
+    world.pods.pop(importing.meta.uid)
+    world.workloads[job.meta.uid] = replace(job, finished=True)
+    world.release_ready = False
+    world.release_pods.clear()
+    for _ in range(5):
+        world.reconcile(*RUN)
+    assert failure(world) == ""
+    world.release_ready = True
+    world.add_release_pod(next(iter(world.release_jobs.values())))
+    world.run(RUN)
+    assert reasons(status(world).conditions)["Ready"] == ("True", "Complete")
+
+
 def test_where_nothing_is_to_be_stopped_none_is_needed():
     world = cluster(quiesce={"strategy": "None"})
     world.run(RUN)
