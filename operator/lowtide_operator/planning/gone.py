@@ -38,14 +38,21 @@ def pods_in_the_way(claims: frozenset[str], world: World, now: datetime) -> tupl
     return tuple(sorted(f"pod {pod.meta.name}" for pod in world.pods if _may_mount(pod, claims, world, now)))
 
 
-def left_behind(claims: frozenset[str], world: World, now: datetime) -> tuple[Pod, ...]:
-    """The finished pods in the way that waiting alone does not take out of it: nobody recorded their end, or their node
-    is lost. A kubelet that starts again may reject a pod that had run, so one without containers proves nothing."""
+def staying(claims: frozenset[str], world: World, now: datetime) -> tuple[Pod, ...]:
+    """The pods in the way that waiting alone does not take out of it: they run, or are left behind."""
     return tuple(
         pod
         for pod in world.pods
-        if pod.finished and pod.meta.deleted is None and _is_unclear(pod, world) and _may_mount(pod, claims, world, now)
+        if pod.meta.deleted is None
+        and (not pod.finished or _is_unclear(pod, world))
+        and _may_mount(pod, claims, world, now)
     )
+
+
+def left_behind(claims: frozenset[str], world: World, now: datetime) -> tuple[Pod, ...]:
+    """Those of them that are finished: nobody recorded their end, or their node is lost. A kubelet that starts again
+    may reject a pod that had run, so one without containers proves nothing."""
+    return tuple(pod for pod in staying(claims, world, now) if pod.finished)
 
 
 def came_back(claims: frozenset[str], world: World, since: datetime, now: datetime) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, Resolv
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.allowed import refusal
 from lowtide_operator.planning.copyable import is_of_one_driver, resolve_copy
+from lowtide_operator.planning.gone import pods_in_the_way
 from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
-from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION, is_ours
+from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
 from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.streams import resolve_streams
@@ -175,12 +176,12 @@ def _check_claims(
             and spec.quiesce.strategy is QuiesceStrategy.NONE
             and "ReadWriteOncePod" in claim.access_modes
         ):
-            user = next((p for p in run.world.pods if name in p.claims and not is_ours(p.meta.labels)), None)
-            if user is not None:
+            users = pods_in_the_way(frozenset({name}), run.world, run.now)
+            if users:
                 run.fail(
                     "ClaimInUse",
-                    f"PersistentVolumeClaim {name} is ReadWriteOncePod and pod {user.meta.name} has it: only "
-                    f"quiesce.strategy ScaleDown, or capture by copies, lets a mover read it.",
+                    f"PersistentVolumeClaim {name} is ReadWriteOncePod and {users[0]} has it: only quiesce.strategy "
+                    f"ScaleDown, or capture by copies, lets a mover read it.",
                 )
 
 

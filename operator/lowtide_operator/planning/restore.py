@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from lowtide_engine.contract import Result
 from lowtide_operator.api import RestoreSpec
@@ -26,7 +27,7 @@ from lowtide_operator.api.snapshot import VolumeOutcome
 from lowtide_operator.api.values import format_time
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
-from lowtide_operator.planning.gone import in_the_way, pods_in_the_way
+from lowtide_operator.planning.gone import in_the_way, pods_in_the_way, staying
 from lowtide_operator.planning.half_written import is_stuck, waits_to_be_read, with_lost_writers
 from lowtide_operator.planning.intruders import INCONSISTENT, note_intruders, verdict_on
 from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs, latest
@@ -157,14 +158,8 @@ def _before_writing(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore
     targets = frozenset(volume.target for volume in in_place(resolved))
     if targets:
         run.waiting("Quiescing", "The workloads that use the volumes are being stopped.")
-        if not quiesce(run, spec.quiesce, targets):
-            return False
-        if spec.quiesce.strategy is QuiesceStrategy.NONE and (users := _users(run, targets)):
-            run.fail(
-                "VolumeInUse",
-                f"quiesce.strategy is None, and {', '.join(users)} uses a volume that is to be written: stop it, or "
-                f"use ScaleDown.",
-            )
+        free = partial(_free, run, spec, targets) if spec.quiesce.strategy is QuiesceStrategy.NONE else None
+        if not quiesce(run, spec.quiesce, targets, free) or (free is not None and not free()):
             return False
         watch(run, targets)
         if run.failing:
@@ -178,6 +173,25 @@ def _before_writing(run: Restoring, spec: RestoreSpec, resolved: ResolvedRestore
         run.condition("Quiesced", Truth.TRUE, "NotNeeded", "Only new claims are written: nothing is stopped.")
     run.update(first_write_time=run.now)
     return True
+
+
+def _free(run: Restoring, spec: RestoreSpec, targets: frozenset[str]) -> bool:
+    """Whether nothing uses the targets, where nothing is stopped: what goes by itself is waited for."""
+    users = _users(run, targets)
+    if not users:
+        return True
+    text = f"These still have a volume that is to be written: {', '.join(users)}."
+    run.condition("Quiesced", Truth.FALSE, "VolumeInUse", text)
+    since = run.since("Quiesced") or run.now
+    if staying(targets, run.world, run.now):
+        run.fail("VolumeInUse", f"{text} quiesce.strategy is None, so nothing is stopped: stop it, or use ScaleDown.")
+    elif run.now >= since + spec.quiesce.timeout:
+        run.fail(
+            "VolumeInUse",
+            f"{text} They did not go within quiesce.timeout: look why they take so long, or allow more time.",
+        )
+    run.look_again(5)
+    return False
 
 
 def _users(run: Restoring, targets: frozenset[str]) -> tuple[str, ...]:

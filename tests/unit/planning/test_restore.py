@@ -272,10 +272,38 @@ def test_one_that_stops_nothing_writes_no_volume_that_is_in_use_before_it_begins
         world.add_pod("shell", "data")
     else:
         world.attachments.add(Attachment("pv-data", "node-a"))
-    in_place(world, quiesce={"strategy": "None"}, safetySnapshot=safety)
+    in_place(world, quiesce={"strategy": "None", "timeout": "1m"}, safetySnapshot=safety)
+    began = world.now
     world.run(RUN)
     assert outcome(world) == ("False", "VolumeInUse")
     assert (world.contents["data"], made(world, Purpose.BACKUP)) == ("lost", [])
+    failure = status(world).failure
+    assert failure is not None
+    waited = failure.time - began
+    assert waited >= timedelta(minutes=1) if left == "an attachment" else waited < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("safety", ["Take", "Skip"])
+@pytest.mark.parametrize("left", ["a pod", "an attachment"])
+def test_one_that_stops_nothing_waits_for_what_goes_by_itself(left: str, safety: str):
+    """The application was stopped by hand a moment ago, or another run's mover had the volume."""
+    world = backed_up(attach=True)
+    nobody_uses_them(world)
+    attachment = Attachment("pv-data", "node-a")
+    pod = world.add_pod("shell", "data")
+    world.stuck.add(pod.meta.uid)
+    world.delete_pod(pod)
+    if left == "an attachment":
+        world.pods.pop(pod.meta.uid)
+    assert attachment in world.attachments
+    in_place(world, quiesce={"strategy": "None"}, safetySnapshot=safety)
+    world.run(RUN, rounds=20)
+    assert reasons(status(world).conditions)["Quiesced"] == ("False", "VolumeInUse")
+    assert (outcome(world)[0], world.contents["data"], made(world, Purpose.BACKUP)) == ("Unknown", "lost", [])
+    world.pods.pop(pod.meta.uid, None)
+    world.attachments.discard(attachment)
+    world.run(RUN)
+    assert (outcome(world), world.contents["data"]) == (("True", "Restored"), "data of data")
 
 
 def test_one_that_stops_nothing_fails_where_a_pod_comes_while_it_saves_the_volume():

@@ -8,6 +8,7 @@ import pytest
 from lowtide_operator.planning.actions import MoverJob, PatchWorkload, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.naming import FINALIZER, HELD_LABEL, RELEASED_ANNOTATION
+from lowtide_operator.planning.observed_pods import Container
 from tests.property.planning_others import REPOSITORY
 from tests.property.planning_world import START, Cluster, Fate, reasons
 from tests.unit.planning.runs import (
@@ -292,6 +293,18 @@ def test_what_can_not_be_backed_up_fails_the_run_before_anything_is_stopped(poli
     assert outcome(world) == ("False", reason)
     assert "CreateJob" not in world.log
     assert message(world).endswith(".")
+
+
+def test_a_pod_that_ended_long_ago_does_not_have_a_claim_of_one_pod():
+    world = Cluster()
+    world.add_claim("data", access_modes=("ReadWriteOncePod",))
+    container = Container("import", terminated="Completed", finished=world.now)
+    world.add_pod("import-1", "data", phase="Succeeded", containers=(container,))
+    world.add_policy(quiesce={"strategy": "None"})
+    world.pass_time(61)
+    world.add_snapshot()
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")
 
 
 def test_all_that_is_refused_is_named_at_once():
