@@ -44,7 +44,8 @@ class Volumes(Model):
     ] = None
     """The names of the PersistentVolumeClaims, at most 64."""
     selector: LabelSelector | None = None
-    """The labels of the PersistentVolumeClaims. They are looked up when a run starts; more than 64 fail it."""
+    """The labels of the PersistentVolumeClaims. They are looked up when a run starts; more than 64 fail it. Those of
+    generic ephemeral volumes are left out: they go with their pods."""
     exclude: Annotated[tuple[Name, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})] = ()
     """Names of claims that the selector finds and that are left out."""
 

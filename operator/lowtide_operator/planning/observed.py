@@ -175,6 +175,12 @@ class Claim:
     size: str = ""
     trouble: str = ""
 
+    @property
+    def pod(self) -> str:
+        """The pod that it goes with, as that of a generic ephemeral volume does; "" where it outlives pods."""
+        owner = self.meta.controller
+        return owner.name if owner is not None and (owner.api_version, owner.kind) == ("v1", "Pod") else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:

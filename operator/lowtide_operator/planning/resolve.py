@@ -20,6 +20,7 @@ from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
 from lowtide_operator.planning.naming import COPY_LABEL, SLOT_ANNOTATION
 from lowtide_operator.planning.observed import Claim, Meta, PolicyObject, World
+from lowtide_operator.planning.ordering import stops_something
 from lowtide_operator.planning.run import Run
 from lowtide_operator.planning.streams import resolve_streams
 
@@ -117,10 +118,17 @@ def select_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec) -> tuple[Cla
     found = tuple(
         claim
         for name, claim in sorted(present.items())
-        if selector is not None and name not in spec.volumes.exclude and matches(selector, claim.meta.labels)
+        if selector is not None
+        and name not in spec.volumes.exclude
+        and not claim.pod
+        and matches(selector, claim.meta.labels)
     )
     if not found:
-        run.fail("NoClaims", "The policy's selector finds no PersistentVolumeClaim: correct volumes.selector.")
+        run.fail(
+            "NoClaims",
+            "The policy's selector finds no PersistentVolumeClaim (one that goes with its pod does not count): correct "
+            "volumes.selector.",
+        )
     if len(found) > MAX_CLAIMS:
         run.fail("TooManyClaims", f"The selector finds {len(found)} claims, and a group has at most {MAX_CLAIMS}.")
     return found
@@ -168,6 +176,12 @@ def _check_claims(
                 "ClaimUnbound",
                 f"PersistentVolumeClaim {name} is {claim.phase or 'not bound'}: it holds no data yet, and a mover "
                 f"never binds one. Start the workload that uses it, or take it out of the group.",
+            )
+        elif claim.pod and stops_something(spec.quiesce.strategy):
+            run.fail(
+                "ClaimsWouldBeDeleted",
+                f"PersistentVolumeClaim {name} goes with pod {claim.pod} (a generic ephemeral volume), so stopping "
+                f"what uses it would delete it: take it out of volumes.claims, or set quiesce.strategy to None.",
             )
         elif name == spec.repository.claim_name:
             run.fail("RepositoryInGroup", f"PersistentVolumeClaim {name} holds the repository: exclude it.")

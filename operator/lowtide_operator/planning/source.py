@@ -198,6 +198,13 @@ def _volume(run: Restoring, spec: RestoreSpec, volume: RestoreVolume, found: Fou
             f"There is no PersistentVolumeClaim {volume.claim} to restore into: make it, or use newClaim.",
         )
         return None
+    elif source.pod:
+        run.fail(
+            "ClaimsWouldBeDeleted",
+            f"PersistentVolumeClaim {volume.claim} goes with pod {source.pod} (a generic ephemeral volume), so nothing "
+            f"could be restored into it while the pod is away: use newClaim.",
+        )
+        return None
     elif source.phase != "Bound":
         run.fail(
             "ClaimUnbound",

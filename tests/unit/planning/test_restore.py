@@ -1,5 +1,6 @@
 """A Restore: what it finds, and what it writes."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from lowtide_operator.api.restore import PolicySource
 from lowtide_operator.planning.actions import Purpose
-from lowtide_operator.planning.observed import Attachment
+from lowtide_operator.planning.observed import Attachment, Owner, Uid
 from lowtide_operator.planning.observed_pods import Identity
 from lowtide_operator.planning.source import find_by_policy
 from lowtide_operator.planning.stamp import StampState, read_stamp
@@ -140,6 +141,18 @@ def test_a_snapshot_found_in_the_repository_is_restored():
 
 
 # --- what is not found, or not good
+
+
+def test_a_claim_that_goes_with_its_pod_is_never_written():
+    world = backed_up()
+    claim = world.claims["data"]
+    owner = Owner("v1", "Pod", "db-0", Uid("uid-db-0"), True)
+    world.claims["data"] = replace(claim, meta=replace(claim.meta, owners=(owner,)))
+    log = len(world.log)
+    in_place(world)
+    world.run(RUN)
+    assert outcome(world) == ("False", "ClaimsWouldBeDeleted")
+    assert not {"CreateJob", "PatchWorkload"} & set(world.log[log:])
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 from lowtide_operator.api.quiesce import HeldState
 from lowtide_operator.planning.actions import PatchWorkload
 from lowtide_operator.planning.naming import RELEASED_ANNOTATION
+from lowtide_operator.planning.observed import Owner
 from lowtide_operator.planning.observed_pods import Container
-from tests.property.planning_world import START, reasons
+from tests.property.planning_world import START, Cluster, reasons
 from tests.unit.planning.runs import (
     RUN,
     cluster,
@@ -32,6 +33,43 @@ def test_a_stateful_set_that_would_delete_its_volumes_is_never_scaled():
     world.run(RUN)
     assert outcome(world) == ("False", "ClaimsWouldBeDeleted")
     assert "PatchWorkload" not in world.log
+
+
+def of_pod(world: Cluster) -> None:
+    """The claim of the pod's generic ephemeral volume, which Kubernetes deletes with the pod."""
+    pod = next(found for found in world.pods.values() if "files" in found.claims)
+    owner = Owner("v1", "Pod", pod.meta.name, pod.meta.uid, True)
+    name = f"{pod.meta.name}-scratch"
+    claim = world.add_claim(name, labels={"app": "shop"})
+    world.claims[name] = replace(claim, meta=replace(claim.meta, owners=(owner,)))
+    world.pods[pod.meta.uid] = replace(pod, claims=(*pod.claims, name))
+
+
+def test_a_selector_leaves_out_claims_that_go_with_their_pod():
+    world = cluster(snapshot=False, volumes={"selector": {"matchLabels": {"app": "shop"}}})
+    world.claims["data"] = replace(
+        world.claims["data"], meta=replace(world.claims["data"].meta, labels={"app": "shop"})
+    )
+    of_pod(world)
+    world.add_snapshot()
+    world.run(RUN)
+    assert outcome(world) == ("True", "Complete")
+    assert [volume.claim for volume in status(world).volumes] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "ready"), [("ScaleDown", ("False", "ClaimsWouldBeDeleted")), ("None", ("True", "Complete"))]
+)
+def test_one_that_is_named_is_read_only_where_its_pod_is_not_stopped(strategy: str, ready: tuple[str, str]):
+    world = cluster(snapshot=False)
+    of_pod(world)
+    world.policies.clear()
+    world.add_policy(quiesce={"strategy": strategy})
+    world.add_snapshot()
+    world.run(RUN)
+    assert outcome(world) == ready
+    assert "PatchWorkload" not in world.log
+    assert ("goes with pod web-" in message(world)) is (strategy == "ScaleDown")
 
 
 def test_it_is_checked_again_right_before_the_patch():
