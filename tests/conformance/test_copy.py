@@ -72,7 +72,12 @@ def test_restic_finds_what_it_would_have_copied(
 
 
 @pytest.mark.parametrize(
-    "password", [["--from-password-file", "{secret}"], ["--from-password-command", "cat {secret}"]]
+    "password",
+    [
+        ["--from-password-file", "{secret}"],
+        ["--from-password-command", "cat {secret}"],
+        ["--from-insecure-no-password"],
+    ],
 )
 def test_the_source_is_said_by_files_or_a_command(
     password: list[str], source: Restic, lowtide: Lowtide, restic: Restic, tmp_path: Path
@@ -80,6 +85,7 @@ def test_the_source_is_said_by_files_or_a_command(
     """For a new repository with the source's chunker too."""
     (tmp_path / "place").write_text(source.repository)
     (tmp_path / "secret").write_text(PASSWORD)
+    source.run("key", "add", "--new-insecure-no-password")
     options = ["--from-repository-file", tmp_path / "place"]
     options += [word.format(secret=tmp_path / "secret") for word in password]
     lowtide.run("init", "--copy-chunker-params", *options)

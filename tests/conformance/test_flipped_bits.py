@@ -98,6 +98,13 @@ def test_a_good_copy_in_the_cache_hides_nothing(repository: Path, lowtide: Lowti
     lowtide.run("check")
 
 
+def test_a_check_with_the_cache_takes_from_there_what_it_has(repository: Path, lowtide: Lowtide) -> None:
+    [path, *_] = (path for path in files(repository) if path.parent.name == "snapshots")
+    with flipped(path, 1000):
+        lowtide.run("check", "--with-cache")
+        lowtide.run("check", "--with-cache", "--no-cache", code=1)
+
+
 def test_a_damaged_index_is_mended_though_the_cache_has_a_good_one(repository: Path, lowtide: Lowtide) -> None:
     damaged = next(path for path in files(repository) if path.parent.name == "index")
     damaged.chmod(0o600)

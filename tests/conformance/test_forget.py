@@ -104,6 +104,15 @@ def test_what_no_rule_keeps_is_removed(filled: Lowtide, restic: Restic) -> None:
     assert {one["id"] for one in restic.snapshots()} == {one for group in would.values() for one in group["keep"]}
 
 
+def test_a_compact_list_has_a_line_for_each_snapshot(filled: Lowtide) -> None:
+    listed = filled.run("forget", "--dry-run", "--keep-last", "2", "--keep-monthly", "3", "--compact").out.splitlines()
+
+    lines = [line for line in listed if line[:8] in {snapshot["short_id"] for snapshot in filled.snapshots()}]
+    assert len(lines) == 3 * len(TIMES)
+    assert any(line.endswith("last snapshot, monthly snapshot") for line in lines)
+    assert not any("/a" in line or "/b" in line for line in lines)
+
+
 REFUSED = {
     "no rule": [],
     "rules that keep nothing": ["--keep-last", "0", "--keep-within", "0h"],

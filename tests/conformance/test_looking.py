@@ -109,6 +109,14 @@ def instants(found: Any) -> Any:
     }
 
 
+def test_ls_with_sizes_for_people(both: tuple[Restic, Lowtide]) -> None:
+    listed = [actor.run("ls", "--long", "--human-readable", "latest").out.splitlines() for actor in both]
+
+    theirs, ours = ({line for line in text if line.startswith("-") and "/file 0" in line} for text in listed)
+    assert ours == theirs
+    assert any(" KiB " in line for line in ours)
+
+
 FIND = {
     "a name": ["large"],
     "a star": ["file 0*"],

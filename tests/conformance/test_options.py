@@ -55,6 +55,7 @@ BACKUP_OPTIONS = {
     "if present": ["--exclude-if-present", ".nobackup"],
     "if present with a header that is not there": ["--exclude-if-present", ".nobackup:never"],
     "caches": ["--exclude-caches"],
+    "options that change nothing": ["--no-scan", "--cleanup-cache"],
     "several": ["-e", "*.txt", "--exclude-caches", "--exclude-larger-than", "25"],
 }
 
@@ -89,6 +90,7 @@ RESTORE_OPTIONS = {
     "overwrite never": ["--overwrite", "never"],
     "overwrite if changed": ["--overwrite", "if-changed"],
     "overwrite if newer": ["--overwrite", "if-newer"],
+    "owners by name": ["--ownership-by-name"],
     "delete": ["--delete"],
     "delete what is included": ["--delete", "--include", "/source/deep"],
     "delete but for": ["--delete", "--exclude", "*.stray"],

@@ -52,6 +52,41 @@ def test_a_password_is_changed_and_removed(lowtide: Lowtide, restic: Restic, tmp
     assert reason(lowtide) == "BadInput"
 
 
+def test_a_new_password_says_whose_it_is(lowtide: Lowtide, restic: Restic, place: str, tmp_path: Path) -> None:
+    make_repository(place)
+    (tmp_path / "new").write_text("new password")
+    lowtide.run("key", "passwd", "--host", "there", "--user", "somebody", "--new-password-file", tmp_path / "new")
+
+    (key,) = json.loads(restic.run("key", "list", "--json", extra={"RESTIC_PASSWORD": "new password"}).out)
+    assert (key["hostName"], key["userName"]) == ("there", "somebody")
+
+
+def test_a_repository_without_a_password_wants_that_said(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:
+    """Both may make one, give it a password, and take that away again."""
+    (tmp_path / "password").write_text(PASSWORD)
+    nothing, none = {"RESTIC_PASSWORD": ""}, "--insecure-no-password"
+    for actor, other in ((lowtide, restic), (restic, lowtide)):
+        actor.run("init", none, extra=nothing)
+        assert other.run("snapshots", none, extra=nothing)
+        lowtide.run("snapshots", code=1, extra=nothing)
+        assert reason(lowtide) == "CredentialsMissing"
+        lowtide.run("snapshots", none, code=1)
+        assert reason(lowtide) == "CredentialsMissing"
+        actor.run("key", "passwd", none, "--new-password-file", tmp_path / "password", extra=nothing)
+        lowtide.run("snapshots", none, code=12, extra=nothing)
+        actor.run("key", "add", "--new-insecure-no-password")
+        assert other.run("snapshots", none, extra=nothing)
+        lowtide.run("key", "passwd", "--new-insecure-no-password", "--new-password-file", tmp_path / "password", code=1)
+        shutil.rmtree(lowtide.repository)
+
+
+def test_the_master_key_is_printed_on_request(lowtide: Lowtide, restic: Restic, place: str) -> None:
+    make_repository(place)
+
+    assert lowtide.run("cat", "masterkey").out == restic.run("cat", "masterkey").out
+    lowtide.run("cat", "masterkey", "abcd", code=1)
+
+
 def test_where_there_is_none(lowtide: Lowtide, tmp_path: Path) -> None:
     for command in (["snapshots"], ["backup", tmp_path], ["check"], ["restore", "latest", "--target", tmp_path / "x"]):
         lowtide.run(*command, code=10)

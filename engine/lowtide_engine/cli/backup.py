@@ -68,6 +68,7 @@ wrong, 130 if a signal stopped it."""
 @click.option("--ignore-inode", is_flag=True, help="A file is unchanged whatever its inode and ctime.")
 @click.option("--ignore-ctime", is_flag=True, help="A file is unchanged whatever its ctime.")
 @click.option("--with-atime", is_flag=True, help="Store when files were last read.")
+@click.option("--no-scan", is_flag=True, help="Changes nothing: no file is looked at twice to know how much there is.")
 @click.option(
     "--numeric-owner",
     is_flag=True,

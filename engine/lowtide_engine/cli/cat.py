@@ -15,7 +15,8 @@ from lowtide_engine.contract import Result
 if TYPE_CHECKING:
     from lowtide_engine.repository import LockedRepository
 
-KINDS = ("config", "snapshot", "index", "key", "lock", "pack", "blob", "tree")
+KINDS = ("config", "masterkey", "snapshot", "index", "key", "lock", "pack", "blob", "tree")
+ONLY_ONE = ("config", "masterkey")
 
 
 @click.command(cls=Command)
@@ -26,11 +27,12 @@ def command(ctx: click.Context, kind: str, name: str) -> Result:
     """Print an object of the repository: its text, or for a pack and a blob its bytes.
 
     ID may be the beginning of an id for a snapshot, index, key or lock; for a tree it may be SNAPSHOT:FOLDER. A key is
-    printed as it is stored, sealed.
-    """
+    printed as it is stored, sealed. The masterkey is what all keys hold: whoever has it reads the repository without a
+    password, for ever.
+    """  # fmt: skip
     session = Session.of(ctx, "cat")
-    if bool(name) != (kind != "config"):
-        raise click.UsageError("config takes no ID" if kind == "config" else f"say which {kind}: its ID")
+    if bool(name) == (kind in ONLY_ONE):
+        raise click.UsageError(f"{kind} takes no ID" if name else f"say which {kind}: its ID")
     with session.locked() as locked:
         data = _load(locked, kind, name)
     if kind in ("pack", "blob"):
@@ -47,6 +49,8 @@ def _load(locked: LockedRepository, kind: str, name: str) -> bytes:
     repository = locked.repository
     if kind == "config":
         return repository.config.encode()
+    if kind == "masterkey":
+        return repository.master_key.to_json()
     if kind in ("blob", "tree"):
         return _load_blob(locked, kind, name)
     file_kind = {

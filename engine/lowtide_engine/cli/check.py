@@ -30,6 +30,9 @@ locked, 12 if the password is wrong, 130 if a signal stopped it."""
     metavar="N/T|X%|SIZE",
     help="Read and verify a part: the Nth of T parts, a share, or an amount of the packs.",
 )
+@click.option(
+    "--with-cache", is_flag=True, help="Take from the cache what is in it: quicker, and blind for damage to it."
+)
 @click.option("--check-unused", is_flag=True, help="Blobs that no snapshot uses are a failure.")
 @filter_options
 @click.pass_context
@@ -39,6 +42,7 @@ def command(
     ids: tuple[str, ...],
     read_data: bool,
     read_data_subset: Subset | None,
+    with_cache: bool,
     check_unused: bool,
     **given: Any,
 ) -> Result:
@@ -48,7 +52,9 @@ def command(
     blob that a tree names must be in the index. With ids or filters only the trees of these snapshots are read, and
     with --read-data only packs that hold what they need.
     """  # fmt: skip
-    session = Session.of(ctx, "check").uncached()
+    session = Session.of(ctx, "check")
+    if not with_cache:
+        session = session.uncached()
     if read_data and read_data_subset is not None:
         raise click.UsageError("--read-data reads everything: leave --read-data-subset out, or --read-data")
     from lowtide_engine.check import check

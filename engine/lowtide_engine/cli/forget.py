@@ -93,6 +93,7 @@ def _periods(name: str) -> str:
 @click.option("--unsafe-allow-remove-all", is_flag=True, help="Without rules, remove all that the filters select.")
 @click.option("--prune", is_flag=True, help="Free what the removed snapshots used, if some were; see `lowtide prune`.")
 @prune_options
+@click.option("-c", "--compact", is_flag=True, help="One line a snapshot, without paths.")
 @click.option("-n", "--dry-run", is_flag=True, help="Remove nothing, only say what would be removed.")
 @click.pass_context
 def command(ctx: click.Context, /, ids: tuple[str, ...], **given: Any) -> Result:
@@ -180,7 +181,8 @@ def _by_rules(
     if session.output.json:
         print_json([_group_document(group) for group in expiry.groups])
     else:
-        _print_groups(session, expiry, would="would be removed" if given["dry_run"] else "removed")
+        would = "would be removed" if given["dry_run"] else "removed"
+        _print_groups(session, expiry, would=would, compact=given["compact"])
     return expiry.removed
 
 
@@ -203,17 +205,19 @@ def _group_document(group: Group) -> dict[str, Any]:
     }
 
 
-def _print_groups(session: Session, expiry: Expiry, *, would: str) -> None:
+def _print_groups(session: Session, expiry: Expiry, *, would: str, compact: bool) -> None:
+    headings = ["ID", "Time", *([] if compact else ["Paths"]), "Kept because"]
     for group in expiry.groups:
         session.output.line(f"{group.key}:")
         rows = [
             [snapshot.short_id, f"{snapshot.time.datetime().astimezone():%Y-%m-%d %H:%M:%S}",
-             "\n".join(snapshot.paths), "\n".join(decision.reasons) if decision.kept else would]
+             *([] if compact else ["\n".join(snapshot.paths)]),
+             (", " if compact else "\n").join(decision.reasons) if decision.kept else would]
             for decision in group.decisions
             for snapshot in decision.item.snapshots
         ]  # fmt: skip
         kept = len(group.snapshots(kept=True))
         footer = f"{kept} snapshots kept, {len(rows) - kept} {would}"
-        session.output.line(table(["ID", "Time", "Paths", "Kept because"], rows, footer))
+        session.output.line(table(headings, rows, footer))
     if not expiry.groups:
         session.output.line("no snapshots are selected")

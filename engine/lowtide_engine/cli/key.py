@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,18 +11,30 @@ from lowtide_engine.cli.output import print_json, table
 from lowtide_engine.cli.session import Session
 from lowtide_engine.contract import Result
 
+if TYPE_CHECKING:
+    from lowtide_engine.repository import Password
+
 
 @click.group(no_args_is_help=True)
 def command() -> None:
     """List, add, remove and change passwords. Each key file is one password for the same repository."""
 
 
-def _new_password_options(function: Any) -> Any:
+def _new_key_options(function: Any) -> Any:
     for option in (
         click.option(
             "--new-password-command", default="", metavar="COMMAND", help="Command that prints the new password."
         ),
+        click.option(
+            "--new-insecure-no-password",
+            is_flag=True,
+            help="The new password is empty: whoever has the repository reads it.",
+        ),
         click.option("--new-password-file", default="", metavar="FILE", help="File with the new password."),
+        click.option("--host", metavar="NAME", help="Host that the key is said to be made on (default: this one)."),
+        click.option(
+            "--user", metavar="NAME", help="User that the key is said to be made by (default: who runs this)."
+        ),
     ):
         function = option(function)
     return function
@@ -58,17 +70,13 @@ def list_command(ctx: click.Context) -> Result:
 
 
 @command.command("add", cls=Command)
-@_new_password_options
-@click.option("--user", metavar="NAME", help="User that the key is said to be made by.")
-@click.option("--host", metavar="NAME", help="Host that the key is said to be made on.")
+@_new_key_options
 @click.pass_context
-def add_command(
-    ctx: click.Context, new_password_file: str, new_password_command: str, user: str | None, host: str | None
-) -> Result:
+def add_command(ctx: click.Context, /, user: str | None, host: str | None, **given: Any) -> Result:
     """Add a password; the one in use stays."""
     session = Session.of(ctx, "key")
     with session.repository() as repository:
-        password = _new_password(session, new_password_file, new_password_command)
+        password = _new_password(given)
         with session.lock(repository, writes=True) as locked:
             locked.ensure()
             name = repository.add_key(password, username=user, hostname=host)
@@ -92,31 +100,33 @@ def remove_command(ctx: click.Context, key: str) -> Result:
 
 
 @command.command("passwd", cls=Command)
-@_new_password_options
+@_new_key_options
 @click.pass_context
-def passwd_command(ctx: click.Context, new_password_file: str, new_password_command: str) -> Result:
+def passwd_command(ctx: click.Context, /, user: str | None, host: str | None, **given: Any) -> Result:
     """Replace the key in use by one with another password."""
     session = Session.of(ctx, "key")
     with session.repository() as repository:
-        password = _new_password(session, new_password_file, new_password_command)
+        password = _new_password(given)
         with session.lock(repository, writes=True, exclusive=True) as locked:
             locked.ensure()
-            name = repository.change_password(password)
+            name = repository.change_password(password, username=user, hostname=host)
     session.output.message("key_added", {"id": name})
     session.output.line(f"saved new key {name[:8]}, the old one is removed")
     return session.result()
 
 
-def _new_password(session: Session, file: str, command: str) -> Any:
+def _new_password(given: dict[str, Any]) -> Password:
     from lowtide_engine.cli.signals import at_prompt
     from lowtide_engine.errors import BadInput
     from lowtide_engine.repository import find_password
 
+    file, command = given["new_password_file"] or None, given["new_password_command"] or None
+    none = given["new_insecure_no_password"]
     at_prompt.set()
     try:
         # Without the variables that hold the password in use: the new one is another.
-        new = find_password({}, file=file or None, command=command or None, prompt="enter new password: ")
-        if not file and not command and find_password({}, prompt="enter it again: ") != new:
+        new = find_password({}, file=file, command=command, none=none, prompt="enter new password: ")
+        if not (file or command or none) and find_password({}, prompt="enter it again: ") != new:
             raise BadInput("the two passwords differ; nothing was changed")
         return new
     finally:

@@ -36,6 +36,7 @@ ORDERS: dict[str, _Order | None] = {
 @click.argument("folders", nargs=-1, metavar="[FOLDER…]")
 @filter_options
 @click.option("-l", "--long", "long_form", is_flag=True, help="With rights, owner, size and time.")
+@click.option("--human-readable", is_flag=True, help="With --long: sizes in KiB, MiB, GiB.")
 @click.option("--recursive", is_flag=True, help="Below the given folders, everything.")
 @click.option(
     "-s",
@@ -83,7 +84,7 @@ def command(
         for path, found in _sorted(listed(), ORDERS[given["order"]], reverse=given["reverse"]):
             if stop.is_set():
                 raise Interrupted("the listing was stopped by a signal")
-            _show(session, path, found, long_form=long_form)
+            _show(session, path, found, long_form=long_form, human=given["human_readable"])
     return session.result(snapshot_ids=[chosen.id])
 
 
@@ -105,11 +106,11 @@ def _sorted(
     return reversed(found) if reverse else found
 
 
-def _show(session: Session, path: bytes, node: Node, *, long_form: bool) -> None:
+def _show(session: Session, path: bytes, node: Node, *, long_form: bool, human: bool) -> None:
     if session.output.json:
         print_json(_document(path, node))
     else:
-        session.output.line(node_line(path, node, long_form=long_form))
+        session.output.line(node_line(path, node, long_form=long_form, human=human))
 
 
 def _document(path: bytes, node: Node) -> dict[str, Any]:

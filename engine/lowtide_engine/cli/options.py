@@ -28,6 +28,7 @@ class Settings:
     repository_file: str = ""
     password_file: str = ""
     password_command: str = ""
+    insecure_no_password: bool = False
     key_hint: str = ""
     cacert: str = ""
     tls_client_cert: str = ""
@@ -88,6 +89,11 @@ def global_parameters() -> list[click.Parameter]:
             metavar="COMMAND",
             help="Command that prints the password (default: $RESTIC_PASSWORD_COMMAND).",
         ),
+        _option(
+            "--insecure-no-password",
+            is_flag=True,
+            help="The repository's password is empty: whoever has the repository reads it.",
+        ),
         _option("--key-hint", metavar="ID", help="Key to try first (default: $RESTIC_KEY_HINT)."),
         _option("--cacert", metavar="FILE", help="Certificates to trust, PEM (default: $RESTIC_CACERT)."),
         _option(
@@ -121,6 +127,11 @@ def global_parameters() -> list[click.Parameter]:
             help="Where the cache is (default: $RESTIC_CACHE_DIR, else the user's cache folder).",
         ),
         _option("--no-cache", is_flag=True, help="Use no cache."),
+        _option(
+            "--cleanup-cache",
+            is_flag=True,
+            help="Changes nothing: caches that nobody used for 30 days are always removed.",
+        ),
         _option(
             "--no-lock",
             is_flag=True,
@@ -217,6 +228,7 @@ def settings(ctx: click.Context) -> Settings:
         repository_file="" if given.get("repository") else text("repository_file", "RESTIC_REPOSITORY_FILE"),
         password_file=text("password_file", "RESTIC_PASSWORD_FILE"),
         password_command=text("password_command", "RESTIC_PASSWORD_COMMAND"),
+        insecure_no_password=given.get("insecure_no_password", False),
         key_hint=text("key_hint", "RESTIC_KEY_HINT"),
         cacert=text("cacert", "RESTIC_CACERT"),
         tls_client_cert=text("tls_client_cert", "RESTIC_TLS_CLIENT_CERT"),

@@ -24,7 +24,7 @@ were, 10 if there is no repository, 11 if it is locked, 12 if the password is wr
 _OF_FOLDERS = (
     *("includes", "iincludes", "include_files", "iinclude_files"),
     *("excludes", "iexcludes", "exclude_files", "iexclude_files"),
-    *("by_name", "root_metadata", "no_owner"),
+    *("ownership_by_name", "root_metadata", "no_owner"),
 )
 
 
@@ -59,7 +59,9 @@ _OF_FOLDERS = (
 @click.option("--sparse/--no-sparse", default=True, help="Write runs of zeros as holes; on unless told otherwise.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing, only say what would be done.")
 @click.option(
-    "--by-name", is_flag=True, help="Give files to the users and groups of the same name, where there are such."
+    "--ownership-by-name",
+    is_flag=True,
+    help="Give files to the users and groups of the same name, where there are such.",
 )
 @click.option("--root-metadata", is_flag=True, help="Give the target itself the rights, owner and time of :PATH.")
 @click.option("--no-owner", is_flag=True, help="Leave all files to who restores them.")
@@ -105,7 +107,7 @@ def _request(session: Session, given: dict[str, Any]) -> RestoreRequest:
         allow_partial=given["allow_partial"],
         sparse=given["sparse"],
         owner=not given["no_owner"],
-        numeric_owner=not given["by_name"],
+        numeric_owner=not given["ownership_by_name"],
         root_metadata=given["root_metadata"],
         verify=given["verify"],
         dry_run=given["dry_run"],

@@ -102,6 +102,7 @@ class Session:
                 self.settings.environment,
                 file=self.settings.password_file or None,
                 command=self.settings.password_command or None,
+                none=self.settings.insecure_no_password,
                 prompt=prompt or self.prompt,
             )
         finally:

@@ -29,7 +29,12 @@ _MEANT_FOR_TARGET = (
 
 
 def source_options(function: _F) -> _F:
-    """--from-repo, --from-repository-file, --from-password-file, --from-password-command, --from-key-hint."""
+    """--from-repo, --from-repository-file, --from-password-file, --from-password-command, --from-key-hint,
+    --from-insecure-no-password.
+    """
+    function = click.option("--from-insecure-no-password", is_flag=True, help="The source's password is empty.")(
+        function
+    )
     for name, (variable, metavar, help_text) in reversed(_OPTIONS.items()):
         function = click.option(
             f"--from-{name}", default="", metavar=metavar, help=f"{help_text} (default: $RESTIC_FROM_{variable})."
@@ -57,6 +62,7 @@ def source_session(session: Session, given: dict[str, Any]) -> Session:
         repository_file=values["repository-file"],
         password_file=values["password-file"],
         password_command=values["password-command"],
+        insecure_no_password=given["from_insecure_no_password"],
         key_hint=values["key-hint"],
         expect_repository="",
         environment=own,

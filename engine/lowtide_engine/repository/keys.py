@@ -27,7 +27,7 @@ from lowtide_engine.errors import (
     WrongPassword,
 )
 from lowtide_engine.repository.go_text import Instant, go_json
-from lowtide_engine.repository.password import Password
+from lowtide_engine.repository.password import NO_PASSWORD, Password
 from lowtide_engine.repository.sealing import MacMismatch, MasterKey
 from lowtide_engine.storage import File, FileKind, Storage
 
@@ -191,8 +191,8 @@ def save_key(
     hostname: str | None = None,
     created: Instant | None = None,
 ) -> str:
-    """Seal the master key under a password and store it; gives the key file's name."""
-    if not password.reveal():
+    """Seal the master key under a password and store it; gives the key file's name. Without any only by NO_PASSWORD."""
+    if not password.reveal() and password is not NO_PASSWORD:
         raise BadInput("an empty password protects nothing")
     salt = secrets.token_bytes(_SALT)
     file = KeyFile(

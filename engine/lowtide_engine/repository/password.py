@@ -53,23 +53,32 @@ class Password:
         raise TypeError("a password is not pickled")
 
 
+NO_PASSWORD = Password("")
+"""The empty one, as restic's --insecure-no-password means it. No other Password that is empty makes a key."""
+
+
 def find_password(
     environment: Mapping[str, str],
     *,
     file: str | None = None,
     command: str | None = None,
+    none: bool = False,
     prompt: str | None = "enter password for repository: ",
 ) -> Password:
     """The password from --password-file, --password-command, RESTIC_PASSWORD_FILE, RESTIC_PASSWORD_COMMAND,
     RESTIC_PASSWORD, or a terminal.
 
     As in restic, what a file or command gives is stripped of white space at both ends, the environment's is taken as it
-    is, and naming both a file and a command is an error. `prompt` None never asks. Raises CredentialsMissing with what
-    to set.
+    is, and naming both a file and a command is an error. With `none` it is the empty one, and any other that is given
+    is an error. `prompt` None never asks. Raises CredentialsMissing with what to set.
     """
     if file is None and command is None:
         file = environment.get("RESTIC_PASSWORD_FILE") or None
         command = environment.get("RESTIC_PASSWORD_COMMAND") or None
+    if none and (file or command or environment.get("RESTIC_PASSWORD")):
+        raise CredentialsMissing("no password was asked for, and one is given", hint="leave one of the two out")
+    if none:
+        return NO_PASSWORD
     if file and command:
         raise CredentialsMissing("a password file and a password command are both given", hint="give one of them")
     if file:
@@ -134,5 +143,7 @@ def _is_secret(name: str, value: str) -> bool:
 
 def _checked(password: Password, source: str) -> Password:
     if not password.reveal():
-        raise CredentialsMissing(f"the password from {source} is empty")
+        raise CredentialsMissing(
+            f"the password from {source} is empty", hint="give one, or say --insecure-no-password if there is none"
+        )
     return password

@@ -125,6 +125,11 @@ class Repository:
         """The key file that it was opened with."""
         return self._key_name
 
+    @property
+    def master_key(self) -> MasterKey:
+        """What seals everything in it."""
+        return self._master
+
     @functools.cached_property
     def kernel_key(self) -> KernelKey:
         """The master key for the kernel."""
@@ -190,13 +195,20 @@ class Repository:
         self._storage.delete(File(FileKind.KEY, name))
         return name
 
-    def change_password(self, password: Password, *, kdf: keys.KdfParameters = keys.DEFAULT_KDF) -> str:
+    def change_password(
+        self,
+        password: Password,
+        *,
+        kdf: keys.KdfParameters = keys.DEFAULT_KDF,
+        username: str | None = None,
+        hostname: str | None = None,
+    ) -> str:
         """Replace the key in use by one with another password; gives its name. Needs an exclusive lock around it.
 
         The new key is stored, and was seen to open, before the old one is removed.
         """
         self._config.refuse_deleting("change the password")
-        name = self.add_key(password, kdf=kdf)
+        name = self.add_key(password, kdf=kdf, username=username, hostname=hostname)
         if keys.load_key(self._storage, name).open(password) != self._master:
             raise RepositoryError(f"the new key {name[:8]} doesn't open as it was written; the old one stays")
         self._storage.delete(File(FileKind.KEY, self._key_name))

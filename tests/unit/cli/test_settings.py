@@ -16,6 +16,7 @@ OPTIONS: dict[str, tuple[list[str], Any]] = {
     "repository_file": (["--repository-file", "/f"], "/f"),
     "password_file": (["--password-file", "/p"], "/p"),
     "password_command": (["--password-command", "cat /p"], "cat /p"),
+    "insecure_no_password": (["--insecure-no-password"], True),
     "key_hint": (["--key-hint", "ab"], "ab"),
     "cacert": (["--cacert", "/ca"], "/ca"),
     "tls_client_cert": (["--tls-client-cert", "/cert"], "/cert"),
@@ -64,7 +65,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_global_option_is_shown_here() -> None:
-    assert OPTIONS.keys() == GLOBAL_OPTIONS == {field.name for field in fields(Settings)} - {"environment"}
+    assert OPTIONS.keys() == {field.name for field in fields(Settings)} - {"environment"}
+    assert OPTIONS.keys() | {"cleanup_cache"} == GLOBAL_OPTIONS, "--cleanup-cache changes nothing"
 
 
 @pytest.mark.parametrize("name", OPTIONS)
