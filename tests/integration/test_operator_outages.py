@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -148,6 +149,47 @@ def test_a_run_survives_connections_that_go_silent(shop: World, tmp_path: Path, 
         shop.await_ready(kinds.SNAPSHOT, "first", within=90)
         shop.assert_back()
         wait_for("watching works again", lambda: shop.operator.ask("readyz")[0] == 200, within=60)
+
+
+def test_a_restore_that_writes_keeps_its_workload_down_while_the_api_is_out_of_reach(
+    shop: World, tmp_path: Path, control_plane: ControlPlane
+) -> None:
+    """Nothing comes through from the first write until after the deadline. What then starts working again finds the
+    deadline passed and half a volume."""
+    written = threading.Event()
+    shop.movers.script = lambda words, before: (
+        Play(shop.movers.result(words, ""), until=written) if words[0] == "restore" else None
+    )
+    with Proxy("127.0.0.1", control_plane.port) as proxy:
+        path = proxied(control_plane, proxy, tmp_path)
+        shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="10")
+        shop.policy()
+        shop.operator.start()
+        shop.snapshot()
+        shop.await_ready(kinds.SNAPSHOT, "first")
+        shop.restore(
+            "back",
+            source={"snapshotName": "first"},
+            volumes=[{"claim": "db-data"}],
+            overwrite="Mirror",
+            quiesce={"timeout": "45s", "maxDowntime": "45s"},
+        )
+        wait_for("it writes", lambda: shop.movers.count("restore"), within=PATIENCE, seen=shop.operator.tail)
+        with proxy.black_hole():
+            time.sleep(46)
+            assert shop.operator.ask("readyz")[0] == 503
+        shop.policy("another")
+        wait_for(
+            "it works again",
+            lambda: shop.counts()["db"] or shop.condition(kinds.BACKUP_POLICY, "another"),
+            within=90,
+            seen=shop.operator.tail,
+        )
+        assert shop.counts()["db"] == 0, "half of its volume is written"
+        written.set()
+        shop.await_ready(kinds.RESTORE, "back", within=90)
+        shop.assert_back()
+        assert shop.movers.count("restore") == 1
 
 
 def test_the_probe_fails_where_writes_get_through_and_the_watch_is_dead(

@@ -40,6 +40,7 @@ def test_a_snapshot_by_hand_becomes_ready_and_its_workloads_come_back(shop: Worl
         "db": "Released",
     }
     assert status["verdictSnapshotId"] in shop.movers.stored
+    assert shop.operator.rss() < 100 * 2**20, "the operator's memory"
 
 
 def test_a_restore_in_place_stops_the_workload_takes_a_safety_snapshot_and_starts_it_again(shop: World) -> None:

@@ -139,7 +139,8 @@ class PlayedKubelet:
             words = pod["spec"]["containers"][0]["args"]
             self._plays[uid] = (self.movers.play(words, uid), time.monotonic())
         play, since = self._plays[uid]
-        if play.hang or time.monotonic() - since < play.seconds:
+        waits = play.until is not None and not play.until.is_set()
+        if play.hang or waits or time.monotonic() - since < play.seconds:
             return
         if play.vanish:
             self._set(

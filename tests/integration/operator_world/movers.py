@@ -17,13 +17,15 @@ REPOSITORY_ID = hashlib.sha256(b"the tests' repository").hexdigest()
 class Play:
     """How a mover ends: `result` as its termination message (None: it leaves none), after `seconds` of running.
 
-    `hang` never ends by itself; `oom` is killed for its memory; `vanish` loses its pod with its node. `said` is what
-    the command of a stream wrote to its standard error, where it failed.
+    `hang` never ends by itself, and with `until` it doesn't before that is set; `oom` is killed for its memory;
+    `vanish` loses its pod with its node. `said` is what the command of a stream wrote to its standard error, where
+    it failed.
     """
 
     result: Result | None = None
     seconds: float = 0.0
     hang: bool = False
+    until: threading.Event | None = None
     oom: bool = False
     vanish: bool = False
     said: str = ""

@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._peers: dict[socket.socket, socket.socket] = {}
         self._silent: set[socket.socket] = set()
+        self._swallows = False
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._selector = selectors.DefaultSelector()
@@ -43,6 +45,18 @@ class Proxy:
         with self._guard:
             self._silent |= set(self._peers)
 
+    @contextlib.contextmanager
+    def black_hole(self) -> Iterator[None]:
+        """For the time of a `with` block nothing comes through; connections of before and of that time stay silent."""
+        with self._guard:
+            self._swallows = True
+            self._silent |= set(self._peers)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._swallows = False
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             for key, _ in self._selector.select(timeout=0.1):
@@ -62,6 +76,8 @@ class Proxy:
             return
         with self._guard:
             self._peers[client], self._peers[server] = server, client
+            if self._swallows:
+                self._silent |= {client, server}
         for end in (client, server):
             self._selector.register(end, selectors.EVENT_READ)
 
