@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,9 +16,13 @@ import yaml
 from lowtide_engine.cli.root import root_command
 from lowtide_operator.api import API_VERSION, crd
 from lowtide_operator.api.model import parse
+from lowtide_operator.planning import naming
+from lowtide_operator.reconcile.gather import PRIVILEGED_ANNOTATION
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md"), *CHECKOUT.glob("charts/*/README.md")]
+CHART = CHECKOUT / "charts" / "lowtide"
+NOTES = CHART / "templates" / "NOTES.txt"
 KINDS = {resource.kind.kind: resource for resource in crd.RESOURCES}
 
 
@@ -35,6 +40,15 @@ def blocks(page: Path, language: str) -> Iterator[str]:
     """The code blocks of a language."""
     for indent, text in re.findall(rf"^( *)```{language}\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL):
         yield re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The command lines of a page, each on one line, without what they read from a document behind them."""
+    for text in [page.read_text()] if page == NOTES else blocks(page, "sh"):
+        alone = re.sub(r"(<<'?(\w+)'?.*\n)(?:.*\n)*? *\2$", r"\1", text, flags=re.MULTILINE)
+        for line in alone.replace("\\\n", " ").splitlines():
+            if page != NOTES or line.startswith("   kubectl "):
+                yield line.strip()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -74,10 +88,42 @@ def unknown(value: object, schema: dict[str, Any], place: str = "spec") -> list[
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_commands_and_options_of_lowtide_are_there(page: Path) -> None:
-    for text in blocks(page, "sh"):
-        for line in text.replace("\\\n", " ").splitlines():
-            if line.strip().startswith("lowtide "):
-                check(shlex.split(line.split(" | ")[0], comments=True)[1:])
+    """Those of restic too: ours have its names."""
+    for line in commands(page):
+        if line.startswith(("lowtide ", "restic ")):
+            check(shlex.split(re.split(" [|>] ", line)[0], comments=True)[1:])
+    for line in re.findall(r"`((?:lowtide|restic) [^`…]+)`", page.read_text()):
+        with contextlib.suppress(click.MissingParameter, click.BadOptionUsage):  # A sentence need not say all of it.
+            check(shlex.split(line)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_labels_annotations_and_values_of_the_chart_are_there(page: Path) -> None:
+    for name in re.findall(r"(?<![\w.])lowtide\.dev/[\w-]*\w", page.read_text()):
+        assert name in [API_VERSION, PRIVILEGED_ANNOTATION, *vars(naming).values()], f"nothing is called {name}"
+    for name in re.findall(r"--set '?([a-z][\w.]*)=", page.read_text()):
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        for part in name.split("."):
+            assert part in values, f"the chart has no value {name}"
+            values = values[part]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_namespaces_are_made_before_the_chart_that_serves_them(page: Path) -> None:
+    """It makes a RoleBinding in each, and Helm fails where one is not there."""
+    there: set[str] = set()
+    for line in commands(page):
+        there |= set(re.findall(r"kubectl create namespace ([\w-]+)", line))
+        if line.startswith("helm install "):
+            for names in re.findall(r"'namespaces=\{(.+?)\}'", line):
+                assert set(names.split(",")) <= there, line
+
+
+@pytest.mark.parametrize("page", [*PAGES, NOTES], ids=name_of)
+def test_no_password_is_among_the_arguments_of_a_command(page: Path) -> None:
+    """Arguments are seen by every user of a machine, and stay in the shell's history."""
+    for line in commands(page):
+        assert not re.search(r"(PASSWORD|PASSPHRASE|SECRET_ACCESS_KEY)\W*[=:]", line), line
 
 
 @pytest.mark.parametrize("path", sorted(CHECKOUT.glob("docs/how-to/*.yaml")), ids=name_of)
