@@ -25,6 +25,8 @@ help:
 .PHONY: tools
 tools:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lowtide needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": install it and say make PYTHON=…")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Python lacks venv: apt-get install python3-venv, then run this again' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'a C compiler is missing: apt-get install build-essential, then run this again' >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust 1.89 or newer (https://rustup.rs), then run this again' >&2; exit 1; }
 	@command -v go >/dev/null || { echo 'go is missing: install Go 1.26 or newer (https://go.dev/dl), then run this again' >&2; exit 1; }
 

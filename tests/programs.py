@@ -35,6 +35,10 @@ class BuildError(Exception):
     """A program could not be built; the text says which, and how the compiler put it."""
 
 
+class NoCompiler(BuildError):
+    """This machine has nothing to build it with: a reason to skip a test, as a build that fails is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """Where a program comes from: the folder of its pins below tools/, its Go package, and how it is built."""
@@ -141,7 +145,7 @@ def module_folder(module: str) -> Path:
 def program(name: str) -> Path:
     """The absolute path of a built program; builds it first where it is missing (minutes, said on stderr).
 
-    Raises KeyError for a name that isn't in PROGRAMS, BuildError where Go is missing or the build fails.
+    Raises KeyError for a name that isn't in PROGRAMS, NoCompiler where Go is missing, BuildError where the build fails.
     """
     spec = PROGRAMS[name]
     return cached(module_folder(spec.module), name, lambda target: build(TOOLS / spec.module, spec, target))
@@ -191,7 +195,7 @@ def build(pins: Path, spec: Program, target: Path) -> None:
 def _go(pins: Path, *arguments: str) -> str:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
-        raise BuildError("the test programs are built with Go 1.26 or newer, and no `go` is on PATH: install it")
+        raise NoCompiler("the test programs are built with Go 1.26 or newer, and no `go` is on PATH: install it")
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",

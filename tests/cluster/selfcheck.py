@@ -41,6 +41,7 @@ def check() -> None:
 
 
 def _run_pod(running: machine.Machine, image: str) -> None:
+    running.kubectl("wait", "serviceaccount/default", "-n", "default", "--for=create", "--timeout=60s")
     running.kubectl.apply(claim("data", CLASS), namespace="default")
     command = ["sh", "-c", "echo high > /data/tide; sleep infinity"]
     running.kubectl.apply(pod("holder", image, command, claims={"/data": "data"}), namespace="default")

@@ -19,7 +19,7 @@ from tests.integration.operator_world.flux import KustomizeController, Kustomize
 from tests.integration.operator_world.pens import Pen
 from tests.integration.operator_world.rivals import Rival
 from tests.integration.operator_world.world import PATIENCE, World, workload
-from tests.programs import BuildError
+from tests.programs import NoCompiler
 
 pytestmark = pytest.mark.apiserver
 
@@ -65,7 +65,7 @@ def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
     with contextlib.ExitStack() as stack:
         try:
             running = stack.enter_context(kustomize_controller(control_plane, tmp_path_factory.mktemp("controller")))
-        except BuildError as error:
+        except NoCompiler as error:
             pytest.skip(f"Flux's kustomize-controller can't be built: {error}")
         yield running
 

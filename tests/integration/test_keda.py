@@ -16,7 +16,7 @@ from tests.integration.operator_world.api import Object
 from tests.integration.operator_world.keda import Keda, Scaled, running_keda
 from tests.integration.operator_world.pens import Pen
 from tests.integration.operator_world.world import PATIENCE, World
-from tests.programs import BuildError
+from tests.programs import NoCompiler
 
 pytestmark = pytest.mark.apiserver
 
@@ -33,7 +33,7 @@ def keda(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
     with contextlib.ExitStack() as stack:
         try:
             running = stack.enter_context(running_keda(control_plane, tmp_path_factory.mktemp("keda")))
-        except BuildError as error:
+        except NoCompiler as error:
             pytest.skip(f"KEDA can't be built: {error}")
         yield running
 

@@ -23,12 +23,12 @@ from types import FrameType
 from lowtide_engine.cli.signals import at_prompt, held, stop
 from lowtide_engine.contract import RESULT_FILE_VARIABLE, Outcome, Result, encode
 
-GRACE_SECONDS = 16.0
+GRACE_SECONDS = 15.0
 """How long a stopped command may take to put its things in order: transfer's 14 to write down what is stored, and some
 to give back its lock."""
 
-LET_GO_SECONDS = 4.0
-"""How long giving back the lock may take where the command hangs; 20 s in all, of the 30 that the kubelet gives."""
+LET_GO_SECONDS = 3.0
+"""How long giving back the lock may take where the command hangs; under 20 s in all, with the result and the end."""
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -135,3 +135,20 @@ def test_a_kernel_that_dies_ends_the_command_with_what_it_said(
         lowtide("backup", tmp_path / "source", "-q")
     with open_repository(open_storage(str(tmp_path / "repository")), Password(PASSWORD), clock=SystemClock()) as after:
         assert [*after.storage.list(FileKind.LOCK)] == [*after.storage.list(FileKind.SNAPSHOT)] == []
+
+
+@pytest.mark.parametrize(("option", "verified"), [((), True), (("--no-extra-verify",), False)])
+def test_what_is_sealed_is_opened_again_before_it_leaves_unless_switched_off(
+    lowtide: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], verified: bool
+) -> None:
+    asked = []
+    real = _kernel.Backup
+
+    def backup(*arguments: Any, verify: bool, **named: Any) -> _kernel.Backup:
+        asked.append(verify)
+        return real(*arguments, verify=verify, **named)
+
+    monkeypatch.setattr(_kernel, "Backup", backup)
+    (tmp_path / "source").write_bytes(b"x")
+    assert lowtide("backup", tmp_path / "source", "-q", *option).outcome == "ok"
+    assert asked == [verified]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lowtide_engine import _kernel as kernel
-from tests.programs import BuildError, program
+from tests.programs import NoCompiler, program
 from tests.unit.kernel.plain_repository import PlainRepository
 
 PASSWORD = "geheim"
@@ -92,7 +92,7 @@ class Restic:
     def __init__(self, folder: Path) -> None:
         try:
             self.program = program("restic")
-        except BuildError as error:
+        except NoCompiler as error:
             pytest.skip(f"restic can't be built: {error}")
         self.folder = folder
 

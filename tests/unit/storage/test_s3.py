@@ -352,6 +352,14 @@ def test_a_bucket_can_be_a_host_name(stub: Stub, monkeypatch: pytest.MonkeyPatch
     assert {headers["Host"] for _, _, headers in stub.requests} == {f"bucket.storage.example:{stub.port}"}
 
 
+def test_the_token_of_a_session_goes_with_each_request(stub: Stub) -> None:
+    storage = open_s3(stub.location, StorageOptions(environment=KEYS))
+    storage.save(PACK, DATA)
+    assert storage.load(PACK) == DATA
+    storage.close()
+    assert {headers["X-Amz-Security-Token"] for _, _, headers in stub.requests} == {KEYS["AWS_SESSION_TOKEN"]}
+
+
 def test_a_role_is_assumed_by_a_web_identity(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a Kubernetes service account gets at Amazon: a token in a file, and a role to assume with it."""
     (tmp_path / "token").write_text("a.web.token")
