@@ -25,6 +25,15 @@ from tests.unit.planning.restores import (
 )
 
 
+def stalled() -> Cluster:
+    """One whose Restore failed half-way, and whose way back failed, too."""
+    world = backed_up()
+    world.fate = every_restore_fails
+    in_place(world)
+    world.run(RUN, rounds=40)
+    return world
+
+
 @pytest.mark.parametrize("safety", ["Take", "Skip"])
 def test_if_both_fail_it_stalls_with_the_command_to_release_by_hand(safety: str):
     world = backed_up()
@@ -68,10 +77,7 @@ def test_a_way_back_that_failed_is_tried_again_until_it_works():
 
 
 def test_who_starts_the_workloads_by_hand_ends_it_and_nothing_is_written_beneath_them():
-    world = backed_up()
-    world.fate = every_restore_fails
-    in_place(world)
-    world.run(RUN, rounds=40)
+    world = stalled()
     assert outcome(world) == ("False", "RollbackFailed")
     begun = made(world, Purpose.RESTORE)
     end_the_holds(world)
@@ -86,10 +92,7 @@ def test_who_starts_the_workloads_by_hand_ends_it_and_nothing_is_written_beneath
 
 
 def test_who_looks_at_half_written_data_is_not_written_over_and_the_commands_stay():
-    world = backed_up()
-    world.fate = every_restore_fails
-    in_place(world)
-    world.run(RUN, rounds=40)
+    world = stalled()
     begun = made(world, Purpose.RESTORE)
     world.trespassed = True
     shell = world.add_pod("shell", "data")
@@ -104,10 +107,7 @@ def test_who_looks_at_half_written_data_is_not_written_over_and_the_commands_sta
 
 
 def test_another_restore_begins_once_the_holds_of_the_one_that_stalled_are_ended():
-    world = backed_up()
-    world.fate = every_restore_fails
-    in_place(world)
-    world.run(RUN, rounds=40)
+    world = stalled()
     world.fate = lambda job: Fate()
     in_place(world, name="again")
     end_the_holds(world)
