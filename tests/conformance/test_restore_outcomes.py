@@ -88,11 +88,10 @@ def test_owners_are_those_of_the_same_number_or_name(
     lowtide.run("init")
     where_shop_is(restic, 1234, tmp_path).backup("data", cwd=tmp_path)
     owners = {}
-    for actor, option in ((lowtide, "--by-name"), (restic, "--ownership-by-name")):
-        target = tmp_path / option
-        where_shop_is(actor, 4321, tmp_path).run(
-            "restore", "latest:/data", "--target", target, *([option] if by_name else [])
-        )
+    options = ["--ownership-by-name"] if by_name else []
+    for actor in (lowtide, restic):
+        target = tmp_path / type(actor).__name__
+        where_shop_is(actor, 4321, tmp_path).run("restore", "latest:/data", "--target", target, *options)
         for name in ("known", "unknown"):
             found = (target / name).stat()
             owners[type(actor), name] = found.st_uid, found.st_gid
