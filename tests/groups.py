@@ -1,8 +1,8 @@
 """All tests, in groups side by side: `python -m tests.groups`, with arguments for pytest.
 
 Those against Kubernetes wait most of the time, so that two processors are enough for all. They go first where both want
-one: the others are only slower for it. What a group prints is shown whole when it ends. Beside all tests, last where
-others want a processor, what few of them need is built.
+one: the others are only slower for it. What a group prints is shown whole when it ends. Beside the tests is built what
+few of them need and takes long; these begin when it is there.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ TELL_EVERY = 120.0
 
 @dataclass
 class Group:
-    """One process; `niceness` as nice(1) has it."""
+    """One process, which begins when those in `after` have ended; `niceness` as nice(1) has it."""
 
     name: str
     command: list[str]
     niceness: int = 0
+    after: tuple[Group, ...] = ()
     output: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Begin it."""
+    def start_when_due(self) -> None:
+        """Begin it, once."""
+        if self.process is not None or any(group.ended() is None for group in self.after):
+            return
         command = ["nice", "-n", str(self.niceness), *self.command]
         self.process = subprocess.Popen(command, stdout=self.output, stderr=subprocess.STDOUT)
 
@@ -53,6 +56,8 @@ class Group:
 
     def far(self) -> str:
         """How far it is, by the last percentage that it printed, if any."""
+        if self.process is None:
+            return f"{self.name} (waits)"
         percent = self.said().rpartition(b"%]")[0].rpartition(b"[")[2].strip().decode(errors="replace")
         return f"{self.name} {percent} %" if percent else self.name
 
@@ -64,9 +69,9 @@ def run(groups: list[Group]) -> int:
     codes: list[int] = []
     next_word = began + TELL_EVERY
     try:
-        for group in groups:
-            group.start()
         while running:
+            for group in running:
+                group.start_when_due()
             time.sleep(0.5)
             for group in [group for group in running if group.ended() is not None]:
                 running.remove(group)
@@ -83,6 +88,8 @@ def run(groups: list[Group]) -> int:
             if group.process is not None:
                 group.process.terminate()
                 group.process.wait()
+        for group in groups:
+            group.output.close()
     bad = [code for code in codes if code not in (0, NO_TESTS)]
     return max(bad, default=0 if 0 in codes else NO_TESTS)
 
@@ -93,16 +100,20 @@ def main(arguments: list[str]) -> int:
     python = [sys.executable, "-m"]
     pytest = [*python, "pytest", *arguments]
     two = ["--numprocesses", "2", "--dist", "loadfile"]
-    in_order = "--no-loadscope-reorder"
+    api_server = Group("on an API server", [*pytest, *two, "-m", "apiserver and not cluster and not late"])
+    late = Group("of Flux and KEDA", [*pytest, *two, "-m", "late"], after=(api_server,))
     groups = [
         Group("on a cluster", [*pytest, "-m", "cluster"]),
-        Group("on an API server", [*pytest, *two, in_order, "-m", "apiserver and not cluster"]),
+        api_server,
+        late,
         Group("without Kubernetes", [*pytest, *two, "-m", "not cluster and not apiserver"], niceness=10),
     ]
     if not arguments:
         kernel = ["cargo", "test", "--quiet", "--locked", "--no-default-features", "--manifest-path", KERNEL]
         groups.append(Group("of the native kernel", kernel, niceness=10))
-        groups.append(Group("building", [*python, "tests.cluster", "tools", *LATE], niceness=19))
+        building = Group("building", [*python, "tests.cluster", "tools", *LATE], niceness=5)
+        groups.append(building)
+        late.after += (building,)
     return run(groups)
 
 

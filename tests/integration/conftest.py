@@ -10,8 +10,6 @@ import pytest
 from tests.cluster.controlplane import ControlPlane, control_plane
 from tests.integration.operator_world.world import World, world
 
-LATE = ("test_flux.py", "test_keda.py")
-
 
 @pytest.fixture(scope="session", name="control_plane")
 def _control_plane() -> Iterator[ControlPlane]:
@@ -42,8 +40,3 @@ def shop(shared: World) -> Iterator[World]:
 def kubeconfig(control_plane: ControlPlane) -> Path:
     """A kubeconfig with all rights on the API server of `control_plane`."""
     return control_plane.kubeconfig
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those with Flux and KEDA go last: tests.groups builds them meanwhile."""
-    items.sort(key=lambda item: LATE.index(item.path.name) if item.path.name in LATE else -1)

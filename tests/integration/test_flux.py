@@ -21,7 +21,7 @@ from tests.integration.operator_world.rivals import Rival
 from tests.integration.operator_world.world import PATIENCE, World, workload
 from tests.programs import NoCompiler
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.late, pytest.mark.timeout(func_only=True)]
 
 
 @dataclass(frozen=True)

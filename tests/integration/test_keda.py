@@ -18,7 +18,7 @@ from tests.integration.operator_world.pens import Pen
 from tests.integration.operator_world.world import PATIENCE, World
 from tests.programs import NoCompiler
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.late, pytest.mark.timeout(func_only=True)]
 
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
