@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from lowtide_engine.errors import (
+    BadInput,
     CredentialsMissing,
     FileMissing,
     FileShort,
@@ -254,6 +255,19 @@ class S3Storage:
                 raise StorageError(
                     f"{place}: {error}", hint="for a CA of your own set RESTIC_CACERT or give --cacert", retryable=True
                 ) from error
+            case boto.ProxyConnectionError():
+                # boto shows the URL, and hides the password only of one that it understands.
+                raise StorageError(
+                    f"{place}: the proxy could not be reached",
+                    hint="HTTPS_PROXY or HTTP_PROXY names it, as http://host:port",
+                    retryable=True,
+                ) from None
+            case boto.HTTPClientError(kwargs={"error": ValueError()}):
+                # Nothing was sent. What boto says of it repeats the token or the URL.
+                raise BadInput(
+                    f"{place}: a key, a token or the URL of a proxy holds what can't be sent",
+                    hint="look for a line break at its end, or a / in the proxy's password that is not written %2F",
+                ) from None
             case boto.EndpointConnectionError() | boto.ConnectTimeoutError():
                 # No connection, hence nothing was done.
                 raise StorageError(f"{place}: {error}", retryable=True) from error

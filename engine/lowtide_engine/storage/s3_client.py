@@ -12,6 +12,7 @@ from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshabl
 from botocore.exceptions import NoCredentialsError
 from botocore.session import get_session
 
+from lowtide_engine.errors import BadInput
 from lowtide_engine.storage.pacing import UNLIMITED, BufferReader, Pace
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _ROLE = "RESTIC_AWS_ASSUME_ROLE"
 ROLE_VARIABLE = f"{_ROLE}_ARN"
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def connect(
@@ -35,14 +37,16 @@ def connect(
     metadata). RESTIC_AWS_ASSUME_ROLE_ARN names a role to assume with them.
     """
     environment = options.environment
+    for name in _KEYS:
+        if not environment.get(name, "").isprintable():
+            raise BadInput(
+                f"{name} holds a line break, or another control character", hint="a file that `echo` made ends with one"
+            )
     given: Any = {}
     profile = environment.get("AWS_PROFILE") or None
-    if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
-        given = {
-            "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
-            "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
-            "aws_session_token": environment.get("AWS_SESSION_TOKEN") or None,
-        }
+    key, secret, token = (environment.get(name) or None for name in _KEYS)
+    if key and secret:
+        given = {"aws_access_key_id": key, "aws_secret_access_key": secret, "aws_session_token": token}
         profile = None
     settings: Any = {"addressing_style": addressing}
     # The location alone says where to go: AWS_ENDPOINT_URL is for others.

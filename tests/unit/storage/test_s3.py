@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import socket
 import traceback
 from collections.abc import Iterator
@@ -407,6 +408,57 @@ def test_nothing_of_the_credentials_is_shown(storage: S3Storage, stub: Stub) -> 
     shown = "".join(traceback.format_exception(caught.value)) + repr(storage) + storage.location + repr(caught.value)
     assert SECRET not in shown
     assert "tok3n" not in shown
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_that_ends_with_a_line_break_is_named_and_not_shown(stub: Stub, name: str) -> None:
+    """As one from a file that `echo` made. http.client says what a header may not hold by repeating it."""
+    storage = open_s3(stub.location, StorageOptions(environment=KEYS | {name: f"{SECRET}\n"}))
+    assert_refused_in_silence(storage, f"{name} holds a line break")
+
+
+def test_a_token_of_a_command_that_ends_with_a_line_break_is_not_shown(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answer = {"Version": 1, "AccessKeyId": "key", "SecretAccessKey": "x", "SessionToken": f"{SECRET}\n"}
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    (tmp_path / "config").write_text(f"[profile asks]\ncredential_process = cat {tmp_path / 'answer'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    storage = open_s3(stub.location, StorageOptions(environment={"AWS_PROFILE": "asks"}))
+    assert_refused_in_silence(storage, "a key, a token or the URL of a proxy holds what can't be sent")
+
+
+def test_a_proxy_with_a_slash_in_its_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = behind_proxy(f"http://me:{SECRET}@127.0.0.1:1", monkeypatch)
+    assert_refused_in_silence(storage, "a key, a token or the URL of a proxy holds what can't be sent")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_is_not_there_is_not_shown(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    storage = behind_proxy(f"{scheme}://me:s3cret@127.0.0.1:1", monkeypatch)
+    with pytest.raises(StorageError, match="the proxy could not be reached") as caught:
+        storage.load(PACK)
+    assert caught.value.retryable
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    storage.close()
+
+
+def behind_proxy(url: str, monkeypatch: pytest.MonkeyPatch) -> S3Storage:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return open_s3("s3:http://storage.invalid/bucket", StorageOptions(environment=KEYS))
+
+
+def assert_refused_in_silence(storage: S3Storage, message: str) -> None:
+    """That a call fails for good, and that nothing of what it was given is in a traceback."""
+    with pytest.raises(BadInput, match=message) as caught:
+        storage.load(PACK)
+    shown = "".join(traceback.format_exception(caught.value))
+    for part in SECRET.split("/"):
+        assert part not in shown
+    storage.close()
 
 
 def test_what_is_missing_is_missing(storage: S3Storage) -> None:
