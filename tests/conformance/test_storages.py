@@ -14,27 +14,30 @@ from pathlib import Path
 import pytest
 
 from lowtide_engine.contract import RESULT_FILE_VARIABLE, decode
-from tests.conformance.actors import Lowtide, Restic
+from tests.conformance.actors import PASSWORD, Lowtide, Restic
 from tests.conformance.trees import describe, differences, make_plain_tree
 from tests.rest import RestServer, rest_server
 from tests.s3 import S3Server, s3_server
-from tests.sshd import SshServer, ssh_server
+from tests.sshd import PASSPHRASE, SshServer, ssh_server
 
 pytestmark = pytest.mark.oracle
 
 
 SLOW_BYTES = 300_000
+WRONG = "a wrong secret"
 
 
 @dataclass
 class Served:
-    """A repository on a server: where it is, what both programs must know, what is wrong to know."""
+    """A repository on a server: where it is, what both programs must know, what is wrong to know, what nobody may be
+    shown."""
 
     server: S3Server | SshServer | RestServer
     place: str
     folder: Path
     environment: dict[str, str]
     wrong: dict[str, str]
+    secret: str
     restic_options: list[str] = field(default_factory=list)
 
     def packs(self) -> int:
@@ -45,8 +48,8 @@ class Served:
 def _s3() -> Iterator[Served]:
     with s3_server() as server:
         folder = server.folder / server.bucket / "some/prefix"
-        wrong = {"AWS_SECRET_ACCESS_KEY": "a wrong secret"}
-        yield Served(server, server.repository("some/prefix"), folder, server.environment, wrong)
+        wrong = {"AWS_SECRET_ACCESS_KEY": WRONG}
+        yield Served(server, server.repository("some/prefix"), folder, server.environment, wrong, server.secret_key)
 
 
 def _sftp() -> Iterator[Served]:
@@ -56,15 +59,16 @@ def _sftp() -> Iterator[Served]:
             "LOWTIDE_SFTP_IDENTITY": str(server.key),
             "LOWTIDE_SFTP_KNOWN_HOSTS": str(server.known_hosts),
         }
-        wrong = {"LOWTIDE_SFTP_IDENTITY": str(server.sealed_key), "LOWTIDE_SFTP_PASSPHRASE": "a wrong secret"}
+        wrong = {"LOWTIDE_SFTP_IDENTITY": str(server.sealed_key), "LOWTIDE_SFTP_PASSPHRASE": WRONG}
         options = ["-o", f"sftp.args={arguments}"]
-        yield Served(server, server.repository("repo"), server.home / "repo", environment, wrong, options)
+        yield Served(server, server.repository("repo"), server.home / "repo", environment, wrong, PASSPHRASE, options)
 
 
 def _rest() -> Iterator[Served]:
     with rest_server() as server:
-        wrong = {"RESTIC_REST_PASSWORD": "a wrong secret"}
-        yield Served(server, server.repository("repo"), server.folder / "repo", server.environment, wrong)
+        wrong = {"RESTIC_REST_PASSWORD": WRONG}
+        folder = server.folder / "repo"
+        yield Served(server, server.repository("repo"), folder, server.environment, wrong, server.password)
 
 
 MAKERS: dict[str, Callable[[], Iterator[Served]]] = {"s3": _s3, "sftp": _sftp, "rest": _rest}
@@ -127,14 +131,13 @@ def test_what_restic_made_is_gone_on_with(lowtide: Lowtide, restic: Restic, tmp_
 def test_wrong_credentials_say_so_and_are_not_repeated(lowtide: Lowtide, served: Served) -> None:
     lowtide.run("init")
 
-    ran = lowtide.run("snapshots", code=None, extra=served.wrong)
+    for wrong, reason in ((served.wrong, "StorageRefused"), ({"RESTIC_PASSWORD": WRONG}, "WrongPassword")):
+        ran = lowtide.run("snapshots", "--json", "-vv", code=None, extra=wrong)
 
-    assert ran.code == 1
-    assert lowtide.result is not None
-    assert lowtide.result.reason == "StorageRefused"
-    for secret in (*served.wrong.values(), *served.environment.values()):
-        if not Path(secret).exists() and "region" not in secret and secret not in ("us-east-1", "keeper"):
-            assert secret not in ran.err + ran.out + str(lowtide.result)
+        assert lowtide.result is not None
+        assert lowtide.result.reason == reason
+        said = ran.err + ran.out + str(lowtide.result)
+        assert [secret for secret in (WRONG, PASSWORD, served.secret) if secret in said] == []
 
 
 def test_forgetting_and_pruning(lowtide: Lowtide, restic: Restic, tmp_path: Path) -> None:

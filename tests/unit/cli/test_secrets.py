@@ -4,42 +4,63 @@ to commands that are started, nor on a disk."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lowtide_engine.repository import Password, open_repository
+from lowtide_engine.repository import Password, init_repository, open_repository
 from lowtide_engine.storage import SystemClock, open_storage
+from lowtide_engine.storage.sftp_location import PASSPHRASE_VARIABLE
 from tests.cluster.waiting import wait_for
 from tests.conformance.trees import make_plain_tree
+from tests.unit.repository.conftest import CHEAP
 from tests.unit.storage.rest_stub import rest_stub
+from tests.unit.storage.s3_stub import s3_stub
 
 SECRET = "hunter2-and-more"
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_SESSION_TOKEN": f"the token of {SECRET}",
+    "RESTIC_PASSWORD": SECRET,
+    PASSPHRASE_VARIABLE: SECRET,
+}
 COMMANDS = [["snapshots", "--json", "-v"], ["init"], ["check", "-vv"]]
+
+
+@contextlib.contextmanager
+def started(tmp_path: Path, arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that writes what it says into pipes, and its result into the folder. It ends with the block."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("RESTIC_", "AWS_"))}
+    own = {"RESTIC_PASSWORD": "x", "LOWTIDE_RESULT_FILE": str(tmp_path / "result.json"), "HOME": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "lowtide_engine.cli", *arguments],
+        env=variables | own | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def shown(tmp_path: Path, arguments: list[str], **environment: str) -> tuple[int, str]:
     """The exit code and all that a command says about a repository, its result included."""
-    result = tmp_path / "result.json"
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("RESTIC_", "AWS_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "lowtide_engine.cli", *arguments],
-        env=variables
-        | {"RESTIC_PASSWORD": "x", "LOWTIDE_RESULT_FILE": str(result), "HOME": str(tmp_path)}
-        | environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
-    )
-    return done.returncode, done.stdout + done.stderr + result.read_text()
+    with started(tmp_path, arguments, **environment) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out + err + (tmp_path / "result.json").read_text()
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
@@ -54,6 +75,42 @@ def test_a_password_in_the_location(tmp_path: Path, arguments: list[str], fault:
     assert f"127.0.0.1:{stub.port}/repo" in said
     assert SECRET not in said
     assert base64.b64encode(f"keeper:{SECRET}".encode()).decode() not in said
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_the_keys_of_a_storage_that_fails_and_then_refuses(tmp_path: Path, arguments: list[str]) -> None:
+    """What may pass is told before the call is repeated, a refusal at the end."""
+    with s3_stub() as stub:
+        stub.faults = ["500"] + ["403"] * 50
+        code, said = shown(tmp_path, arguments, RESTIC_REPOSITORY=stub.location, **KEYS)
+    assert code == 1
+    assert "trying again" in said
+    assert "StorageRefused" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["s3:http://127.0.0.1:1/bucket", f"rest:http://me:{SECRET}@127.0.0.1:1/", "sftp://me@127.0.0.1:1//srv"],
+    ids=["s3", "rest", "sftp"],
+)
+def test_a_storage_that_is_out_of_reach(tmp_path: Path, place: str) -> None:
+    with started(tmp_path, ["snapshots", "--json", "-vv"], RESTIC_REPOSITORY=place, **KEYS) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.terminate()
+        out, err = process.communicate(timeout=120)
+    said = first + out + err + (tmp_path / "result.json").read_text()
+    assert "trying again" in first
+    assert SECRET not in said
+
+
+def test_a_wrong_password(tmp_path: Path) -> None:
+    place = str(tmp_path / "repository")
+    init_repository(open_storage(place), Password("the right one"), clock=SystemClock(), kdf=CHEAP).close()
+    code, said = shown(tmp_path, ["snapshots", "--json", "-vv"], RESTIC_REPOSITORY=place, RESTIC_PASSWORD=SECRET)
+    assert code == 12
+    assert SECRET not in said
 
 
 @pytest.mark.parametrize(
@@ -101,7 +158,7 @@ def test_whatever_is_started_sees_no_secret(tmp_path: Path, asked: Any) -> None:
     program = tmp_path / "program.py"
     draft = tmp_path / "draft"
     program.write_text(
-        f"import json, os\nopen({str(draft)!r}, 'w').write(json.dumps(dict(os.environ)))\n"
+        f"import json, os, sys\nopen({str(draft)!r}, 'w').write(json.dumps([sys.argv, dict(os.environ)]))\n"
         f"os.rename({str(draft)!r}, {str(seen)!r})\n"
     )
     secrets = {
@@ -118,9 +175,10 @@ def test_whatever_is_started_sees_no_secret(tmp_path: Path, asked: Any) -> None:
         wait_for("the script", lambda: seen.exists() or process.poll() is not None, within=60, seen=lambda: "nothing")
         process.terminate()
         process.wait(60)
-    environment = json.loads(seen.read_text())
+    argv, environment = json.loads(seen.read_text())
     assert environment["KEPT"] == "kept"
     assert SECRET not in str(environment)
+    assert SECRET not in str(argv)
 
 
 def let_it_dump() -> None:
