@@ -1,15 +1,12 @@
-"""What is printed for whom: a live line on a terminal, JSON lines for programs, text for the rest."""
+"""What is printed for whom: JSON lines for programs, text for the rest; the live line has tests of its own."""
 
 from __future__ import annotations
 
-import io
 import json
 import time
 
 import pytest
-from rich.console import Console
 
-from lowtide_engine.cli.live import LiveLine
 from lowtide_engine.cli.options import Settings
 from lowtide_engine.cli.output import Output, human_duration, human_size, table
 from lowtide_engine.reporting import Counted, shown
@@ -72,19 +69,6 @@ def test_no_progress_where_nobody_looks(settings: Settings, capsys: pytest.Captu
     output.progress(HALF)
 
     assert capsys.readouterr().out == ""
-
-
-def test_a_live_line_shows_bytes_files_and_what_is_read() -> None:
-    screen = io.StringIO()
-    line = LiveLine("backup", Console(file=screen, force_terminal=True, width=160))
-
-    line.show(HALF)
-    line._progress.refresh()
-    line.close()
-
-    drawn = screen.getvalue()
-    for text in ("backup", "0.5/1.0 KiB", "3/6 files, 1 errors", "/data/now"):
-        assert text in drawn
 
 
 def test_the_first_ten_warnings_are_kept_and_all_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,20 @@ def test_while_a_scan_goes_on_there_is_no_percentage(clock: Clock, capsys: pytes
     assert line["current_files"] == ["/a\\xff"]
 
 
+@pytest.mark.parametrize(
+    ("done", "total", "percent", "left"),
+    [(0, 100, 0, None), (25, 100, 0.25, 15), (25, 200, 0.125, 35), (100, 100, 1, 0), (120, 100, 1, 0)],
+)
+def test_the_time_left_is_by_what_is_done(
+    done: int, total: int, percent: float, left: int | None, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = machine("backup")
+    clock.now += 5
+    out.progress(Counted(0, 1, done, total))
+    (line,) = said(capsys)
+    assert (line["percent_done"], line.get("seconds_remaining")) == (percent, left)
+
+
 def test_quiet_is_quiet(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     out = machine("backup", quiet=True)
     clock.now += 5
