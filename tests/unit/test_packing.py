@@ -29,8 +29,13 @@ def storage() -> MemoryStorage:
 
 
 @pytest.fixture
-def indexed(storage: MemoryStorage) -> Iterator[IndexedRepository]:
-    with init_repository(storage, PASSWORD, clock=FakeClock(), kdf=CHEAP) as made, made.locked() as locked:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def indexed(storage: MemoryStorage, clock: FakeClock) -> Iterator[IndexedRepository]:
+    with init_repository(storage, PASSWORD, clock=clock, kdf=CHEAP) as made, made.locked() as locked:
         yield locked.load_index()
 
 
@@ -76,3 +81,24 @@ def test_the_last_packs_become_one_where_its_header_is_not_too_long(
     writer.finish()
 
     assert len(list(storage.list(FileKind.DATA))) == packs
+
+
+def test_an_index_is_written_after_32_packs_or_two_minutes(indexed: IndexedRepository, clock: FakeClock) -> None:
+    """Whoever is killed loses no more than that."""
+    indexes = IndexWriter(indexed)
+    writer = PackWriter(indexed, indexes, pack_size=1)
+    written = []
+    for number in range(70):
+        writer.store("data", bytes([number]))
+        written.append(len(indexes.names))
+    assert written == [0] * 31 + [1] * 32 + [2] * 7
+
+    clock.pass_by(119)
+    writer.store("data", b"before its time")
+    clock.pass_by(1)
+    assert len(indexes.names) == 2
+    writer.store("data", b"in its time")
+    assert (len(indexes.names), indexes.waiting) == (3, 0)
+    clock.pass_by(119)
+    writer.store("data", b"counted from the last index")
+    assert len(indexes.names) == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import random
 from pathlib import Path
 
@@ -42,3 +44,29 @@ def test_an_index_comes_when_its_time_is_over_and_names_what_is_stored(tmp_path:
         answer(run, repository, event, ended)
     named = [pack["id"] for index in ended.indexes for pack in json.loads(index)["packs"]]
     assert sorted(named) == sorted(ended.packs)
+
+
+def test_where_nobody_says_otherwise_it_comes_with_the_32nd_pack(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_bytes(os.urandom(192 << 20))
+    run = backup(PlainRepository.bare(tmp_path / "repository"), bytes(source), pack_size=PACK)
+    stored: list[str] = []
+    waiting: list[kernel.PackReady] = []
+
+    while not isinstance(event := run.next(60), kernel.IndexReady):
+        assert isinstance(event, kernel.PackReady), "no index came"
+        if len(stored) == 32:
+            waiting.append(event)
+        else:
+            stored.append(event.pack)
+            run.pack_stored(event.pack)
+
+    named = [pack["id"] for pack in json.loads(event.json)["packs"]]
+    assert len(named) == 32
+    assert sorted(named) == sorted(stored)
+    run.cancel()
+
+
+def test_where_nobody_says_otherwise_its_time_is_two_minutes() -> None:
+    assert inspect.signature(kernel.Backup).parameters["index_seconds"].default == 120
