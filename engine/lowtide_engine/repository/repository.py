@@ -184,14 +184,19 @@ class Repository:
         return keys.save_key(self._storage, self._master, password, kdf=kdf, username=username, hostname=hostname)
 
     def remove_key(self, prefix: str) -> str:
-        """Remove the key whose name begins so; never the one that we were opened with. Needs an exclusive lock
-        around it.
+        """Remove the key whose name begins so; never the one that we were opened with, nor any once that one is gone:
+        it could be the last. Needs an exclusive lock around it.
         """
         self._config.refuse_deleting("remove a key")
         names = [listed.name for listed in self._storage.list(FileKind.KEY)]
         name = keys.key_by_prefix(names, prefix)
         if name == self._key_name:
             raise BadInput(f"key {name[:8]} is the one in use", hint="open the repository with another password first")
+        if self._key_name not in names:
+            raise BadInput(
+                f"key {name[:8]} stays: the one in use, {self._key_name[:8]}, was removed by somebody else meanwhile",
+                hint="open the repository with a password that it still has",
+            )
         self._storage.delete(File(FileKind.KEY, name))
         return name
 

@@ -163,6 +163,16 @@ def test_the_key_in_use_is_not_removed(repository: Repository, storage: Storage)
     assert [listed.name for listed in storage.list(FileKind.KEY)] == [repository.key_name]
 
 
+def test_two_who_remove_each_others_key_leave_one(repository: Repository, storage: Storage, clock: FakeClock) -> None:
+    """Whoever opened the repository before the other took the lock holds a key that is gone."""
+    repository.add_key(Password("other"), kdf=CHEAP)
+    other = open_repository(storage, Password("other"), clock=clock)
+    repository.remove_key(other.key_name)
+    with pytest.raises(BadInput, match="was removed by somebody else"):
+        other.remove_key(repository.key_name)
+    assert [listed.name for listed in storage.list(FileKind.KEY)] == [repository.key_name]
+
+
 def test_an_empty_password_is_refused(repository: Repository) -> None:
     with pytest.raises(BadInput, match="empty"):
         repository.add_key(Password(""), kdf=CHEAP)
