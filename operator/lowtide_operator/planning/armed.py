@@ -101,7 +101,8 @@ def _release(
     owner, actions, waits = observed.owner, list[Action](), False
     if owner is not None and ledger is not None:
         draft = _draft(owner, observed, now)
-        waits = not release(draft)
+        # The admission policy lets this account put back only what a hold says.
+        waits = not release(draft, by_ledger=False)
         actions += [action for action in draft.effects if not isinstance(action, Announce)]
     known = {entry.uid for entry in ledger.workloads} if ledger is not None else set()
     loose = [(found, hold) for found, hold in held if found.meta.uid not in known]

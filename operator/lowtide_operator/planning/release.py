@@ -45,12 +45,14 @@ def release(
     movers: frozenset[str] = VOLUME_PURPOSES,
     lost_after: timedelta | None = LOST_MOVER,
     bounded: bool = True,
+    by_ledger: bool = True,
 ) -> bool:
     """Take the next step towards running workloads; whether everything is put back.
 
     `movers` are the purposes of Jobs that have the volumes, and end first. `lost_after` as for jobs.end_jobs: None
     where a mover that is not seen to be gone may still write. `bounded`: once the ledger's deadline has passed
-    everything starts at once, in no order.
+    everything starts at once, in no order. `by_ledger`: where only the annotation of a hold was lost (`kubectl rollout
+    undo` takes it off), and bounded, the ledger says what to put back.
     """
     ledger = run.status.quiesce
     if ledger is None or ledger.released_time is not None:
@@ -62,7 +64,9 @@ def release(
         run.condition("Released", Truth.FALSE, "EndingMovers", "Movers that still have the volumes are being ended.")
         run.look_again(5)
         return False
-    entries = _put_back_in_turn(run, ledger, at_once=bounded and run.now >= ledger.deadline)
+    entries = _put_back_in_turn(
+        run, ledger, at_once=bounded and run.now >= ledger.deadline, by_ledger=bounded and by_ledger
+    )
     done = all(entry.state is not HeldState.HELD for entry in entries)
     changes: dict[str, object] = {"workloads": entries}
     if done:
@@ -159,7 +163,7 @@ def release_patch(found: Holdable, hold: Hold, *, mark: bool) -> PatchWorkload:
     )
 
 
-def _put_back_in_turn(run: Run[S], ledger: QuiesceLedger, *, at_once: bool) -> tuple[LedgerEntry, ...]:
+def _put_back_in_turn(run: Run[S], ledger: QuiesceLedger, *, at_once: bool, by_ledger: bool) -> tuple[LedgerEntry, ...]:
     """Put back those of the highest order, and of the next once they run; keepers once every count is back, ready or
     not. The entries as they are seen now."""
     seen: list[LedgerEntry] = []
@@ -167,7 +171,7 @@ def _put_back_in_turn(run: Run[S], ledger: QuiesceLedger, *, at_once: bool) -> t
     for order, group in groupby(reversed(ledger.workloads), key=lambda entry: entry.order):
         if order == KEEPERS:
             turn = all(entry.state is not HeldState.HELD for entry in seen)
-        now = [_put_back(run, entry, turn=turn) for entry in group]
+        now = [_put_back(run, entry, ledger if by_ledger else None, turn=turn) for entry in group]
         turn = turn and (at_once or all(_is_up(run, entry) for entry in now))
         seen += now
     return tuple(reversed(seen))
@@ -181,13 +185,15 @@ def _is_up(run: Run[S], entry: LedgerEntry) -> bool:
     return late or _ready(find_held(run, entry))
 
 
-def _put_back(run: Run[S], entry: LedgerEntry, *, turn: bool) -> LedgerEntry:
+def _put_back(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger | None, *, turn: bool) -> LedgerEntry:
     """Patch the entry's workload where it is still ours and its turn; the entry as it is seen now (HELD while it is
-    down)."""
+    down). The ledger, where it is given, says what a hold of ours said that can't be read any more."""
     found = find_held(run, entry)
     if found is None:
         return entry.model_copy(update={"state": HeldState.GONE})
     hold = read_hold(found)
+    if ledger is not None and isinstance(found, Workload) and found.meta.labels.get(HELD_LABEL) == run.meta.uid:
+        hold = hold if hold is not None and hold.run == run.meta.uid else _as_written_down(run, entry, ledger)
     if hold is not None and hold.run == run.meta.uid:
         if turn:
             run.do(release_patch(found, hold, mark=True))
@@ -203,6 +209,22 @@ def _put_back(run: Run[S], entry: LedgerEntry, *, turn: bool) -> LedgerEntry:
             text += f" {', '.join(f'{name} is still {ON[name]}' for name in still)}: nobody but you takes that away."
         return entry.model_copy(update={"state": HeldState.OVERRIDDEN, "message": text})
     return entry
+
+
+def _as_written_down(run: Run[S], entry: LedgerEntry, ledger: QuiesceLedger) -> Hold:
+    """The hold that the ledger's entry stands for."""
+    return Hold(
+        kind=run.kind,
+        name=run.meta.name,
+        run=run.meta.uid,
+        attempt=ledger.attempt,
+        since=entry.held_at or ledger.start_time or run.now,
+        until=ledger.deadline,
+        replicas=entry.replicas,
+        suspend=entry.suspend,
+        generation=entry.generation_held or 0,
+        switches=entry.switches,
+    )
 
 
 def _left(found: Holdable, hold: Hold) -> str:

@@ -116,6 +116,15 @@ def test_another_restore_begins_once_the_holds_of_the_one_that_stalled_are_ended
     assert world.contents["data"] == "data of data"
 
 
+def test_who_is_half_way_through_ending_a_hold_finds_the_workload_still_down():
+    """The annotation goes first: what the ledger says must not start an application on half-written data."""
+    world = stalled()
+    db = next(found for found in world.workloads.values() if found.meta.name == "db")
+    world.workloads[db.meta.uid] = replace(db, meta=replace(world.touched(db.meta), annotations={}))
+    world.run(RUN, rounds=20)
+    assert counts(world)["db"] == 0
+
+
 @pytest.mark.parametrize("left_out", [False, True])
 def test_the_message_has_every_command_and_what_does_not_fit_is_left_out_whole(left_out: bool):
     world = backed_up()

@@ -6,7 +6,7 @@ import pytest
 
 from lowtide_operator.api.quiesce import HeldState
 from lowtide_operator.planning.actions import PatchWorkload
-from lowtide_operator.planning.naming import RELEASED_ANNOTATION
+from lowtide_operator.planning.naming import HELD_LABEL, HOLD_ANNOTATION, RELEASED_ANNOTATION
 from lowtide_operator.planning.observed import Owner
 from lowtide_operator.planning.observed_pods import Container
 from tests.property.planning_world import START, Cluster, reasons
@@ -234,6 +234,24 @@ def test_a_hold_that_a_person_removed_is_left_as_it_is():
     ledger = status(world).quiesce
     assert ledger is not None
     assert [entry.state for entry in ledger.workloads] == ["Overridden", "Released"]
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["never was held", "was held by an earlier run"])
+def test_a_hold_whose_annotation_an_undo_takes_off_does_not_keep_the_workload_down(*, older: bool):
+    """`kubectl rollout undo` puts the annotations of an old ReplicaSet in the place of a Deployment's; labels stay."""
+    world = cluster()
+    until(world, gone)
+    web = workload(world, "web")
+    notes = {HOLD_ANNOTATION: web.meta.annotations[HOLD_ANNOTATION].replace(web.meta.labels[HELD_LABEL], "uid-earlier")}
+    meta = replace(world.touched(web.meta), annotations=notes if older else {})
+    world.workloads[web.meta.uid] = replace(web, meta=meta)
+    world.run(RUN)
+    assert outcome(world) == ("False", "Inconsistent")
+    assert counts(world) == {"db": 1, "web": 3}
+    assert HELD_LABEL not in workload(world, "web").meta.labels
+    ledger = status(world).quiesce
+    assert ledger is not None
+    assert [entry.state for entry in ledger.workloads] == ["Released", "Released"]
 
 
 def test_pods_that_do_not_go_fail_the_run_with_their_names_and_everything_starts_again():

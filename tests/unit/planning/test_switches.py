@@ -122,6 +122,8 @@ def test_one_who_takes_the_hold_away_is_told_what_is_still_paused():
     world = declared(KUSTOMIZATION, {})
     until(world, gone)
     world.annotate(workload(world, "web"), **{HOLD_ANNOTATION: None})
+    web = workload(world, "web")
+    world.workloads[web.meta.uid] = replace(web, meta=replace(web.meta, labels=KUSTOMIZATION))
     world.run(RUN)
     assert outcome(world) == ("False", "Inconsistent")
     ledger = status(world).quiesce
