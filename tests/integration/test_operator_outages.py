@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -138,9 +139,7 @@ def test_a_run_survives_an_api_server_that_is_killed_for_a_minute(shop: World, c
 
 
 def test_a_run_survives_connections_that_go_silent(shop: World, tmp_path: Path, control_plane: ControlPlane) -> None:
-    with Proxy("127.0.0.1", control_plane.port) as proxy:
-        path = proxied(control_plane, proxy, tmp_path)
-        shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="10")
+    with behind_proxy(shop, control_plane, tmp_path, inactivity="10") as proxy:
         shop.policy()
         shop.operator.start()
         shop.snapshot()
@@ -160,21 +159,9 @@ def test_a_restore_that_writes_keeps_its_workload_down_while_the_api_is_out_of_r
     shop.movers.script = lambda words, before: (
         Play(shop.movers.result(words, ""), until=written) if words[0] == "restore" else None
     )
-    with Proxy("127.0.0.1", control_plane.port) as proxy:
-        path = proxied(control_plane, proxy, tmp_path)
-        shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="10")
-        shop.policy()
+    with behind_proxy(shop, control_plane, tmp_path, inactivity="10") as proxy:
         shop.operator.start()
-        shop.snapshot()
-        shop.await_ready(kinds.SNAPSHOT, "first")
-        shop.restore(
-            "back",
-            source={"snapshotName": "first"},
-            volumes=[{"claim": "db-data"}],
-            overwrite="Mirror",
-            quiesce={"timeout": "45s", "maxDowntime": "45s"},
-        )
-        wait_for("it writes", lambda: shop.movers.count("restore"), within=PATIENCE, seen=shop.operator.tail)
+        shop.restore_until_it_writes(quiesce={"timeout": "45s", "maxDowntime": "45s"})
         with proxy.black_hole():
             time.sleep(46)
             assert shop.operator.ask("readyz")[0] == 503
@@ -195,9 +182,7 @@ def test_a_restore_that_writes_keeps_its_workload_down_while_the_api_is_out_of_r
 def test_the_probe_fails_where_writes_get_through_and_the_watch_is_dead(
     shop: World, tmp_path: Path, control_plane: ControlPlane
 ) -> None:
-    with Proxy("127.0.0.1", control_plane.port) as proxy:
-        path = proxied(control_plane, proxy, tmp_path)
-        shop.operator = Operator(path, tmp_path / "proxied.log", shop.namespace, inactivity="600", liveness="5")
+    with behind_proxy(shop, control_plane, tmp_path, inactivity="600", liveness="5") as proxy:
         shop.operator.start()
         wait_for("the probe is well", lambda: shop.operator.ask("healthz")[0] == 200, within=PATIENCE)
         proxy.silence_those_that_are_open()
@@ -209,14 +194,18 @@ def test_the_probe_fails_where_writes_get_through_and_the_watch_is_dead(
         assert "the watch is dead" in wait_for("the probe fails", failed, within=PATIENCE, seen=shop.operator.tail)
 
 
-def proxied(plane: ControlPlane, proxy: Proxy, folder: Path) -> Path:
-    """A kubeconfig that goes through the proxy."""
-    return kubeconfig.write_kubeconfig(
-        folder / "proxied.kubeconfig",
-        f"https://127.0.0.1:{proxy.port}",
-        plane.certificates.authority,
-        plane.tokens["admin"],
-    )
+@contextlib.contextmanager
+def behind_proxy(shop: World, plane: ControlPlane, folder: Path, **settings: str) -> Iterator[Proxy]:
+    """A proxy between the API server and an operator with these settings, which is not started yet."""
+    with Proxy("127.0.0.1", plane.port) as proxy:
+        path = kubeconfig.write_kubeconfig(
+            folder / "proxied.kubeconfig",
+            f"https://127.0.0.1:{proxy.port}",
+            plane.certificates.authority,
+            plane.tokens["admin"],
+        )
+        shop.operator = Operator(path, folder / "proxied.log", shop.namespace, **settings)
+        yield proxy
 
 
 def fingerprint(shop: World, kind: Kind = kinds.SNAPSHOT, name: str = "first") -> str:

@@ -123,17 +123,7 @@ def test_the_snapshot_is_gone_and_so_is_the_operator(shop: World, pod: ReleasePo
 
 def test_a_restore_that_has_begun_to_write_is_never_touched(shop: World) -> None:
     shop.movers.script = lambda words, before: Play(hang=True) if words[0] == "restore" else None
-    shop.policy()
-    shop.snapshot()
-    shop.await_ready(kinds.SNAPSHOT, "first")
-    shop.restore(
-        "back",
-        source={"snapshotName": "first"},
-        volumes=[{"claim": "db-data"}],
-        overwrite="Mirror",
-        quiesce={"timeout": "30s", "maxDowntime": "30s"},
-    )
-    wait_for("it writes", lambda: shop.movers.count("restore") == 1, within=PATIENCE, seen=shop.operator.tail)
+    shop.restore_until_it_writes(quiesce=SHORT)
     shop.operator.kill()
     pod = shop.release_pod(kinds.RESTORE, "back")
     pod.start()

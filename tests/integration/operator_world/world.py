@@ -93,6 +93,15 @@ class World:
         """Create a Restore."""
         return self.api.create(kinds.RESTORE, {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
 
+    def restore_until_it_writes(self, **spec: Any) -> None:
+        """Make the Snapshot `first`, and a Restore `back` of it over db-data; and wait until its mover writes."""
+        self.policy()
+        self.snapshot()
+        self.await_ready(kinds.SNAPSHOT, "first")
+        over = {"volumes": [{"claim": "db-data"}], "overwrite": "Mirror"}
+        self.restore("back", source={"snapshotName": "first"}, **over, **spec)
+        wait_for("it writes", lambda: self.movers.count("restore"), within=PATIENCE, seen=self.operator.tail)
+
     def hold_movers(self, purpose: str) -> None:
         """Let no mover with this purpose start, until `let_movers_start`."""
         self.kubelet.held_back = lambda pod: pod["metadata"].get("labels", {}).get(PURPOSE_LABEL) == purpose
