@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lowtide_operator.api.conditions import MAX_MESSAGE, Truth
-from lowtide_operator.planning.actions import Purpose
+from lowtide_operator.planning.actions import Announce, Purpose
 from lowtide_operator.planning.hold import read_hold
 from lowtide_operator.planning.mover_pods import is_lost
 from lowtide_operator.planning.observed import Uid
@@ -12,6 +12,25 @@ from lowtide_operator.planning.quiesce import find_held
 from lowtide_operator.planning.source import Restoring
 from lowtide_operator.planning.targets import are_whole, in_place
 from lowtide_operator.planning.watching import pods_of
+
+DELETED = (
+    "It was deleted after its first write, so it is brought to an end first: it goes by itself once its volumes are "
+    "written, or rolled back after a failure, and what it stopped runs again. Nobody has to wait for that: `kubectl "
+    "delete` may be interrupted. Do not remove its finalizer: volumes could stay half-written, and workloads down."
+)
+
+
+def with_deletion(run: Restoring, text: str) -> str:
+    """The text, and where the Restore was deleted after its first write, why it is still there."""
+    deleted = run.meta.deleted is not None and run.status.first_write_time is not None
+    return f"{text} {DELETED}" if deleted else text
+
+
+def announce_deletion(run: Restoring) -> None:
+    """Say by an Event, too, why a deleted Restore is still there, when its conditions begin to say so."""
+    known = [entry["message"] for entry in (run.known or {}).get("conditions", ())]
+    if any(DELETED in entry.message for entry in run.status.conditions) and not any(DELETED in text for text in known):
+        run.do(Announce(run.ref, warning=False, reason="Deleting", message=DELETED))
 
 
 def with_lost_writers(run: Restoring, text: str) -> str:
@@ -33,10 +52,8 @@ def waits_to_be_read(run: Restoring, invalid: str, *, deleting: bool) -> bool:
     resolved, ledger = run.status.resolved, run.status.quiesce
     if resolved is None or not in_place(resolved) or are_whole(run, resolved):
         return False
-    text = (
-        f"The volumes are half-written, so their workloads stay down, and the Restore can't be read: {invalid[:400]} "
-        f"Install the version of Lowtide that it was begun with, which goes on from here"
-    )
+    why = f"The volumes are half-written, so their workloads stay down, and the Restore can't be read: {invalid[:400]}"
+    text = f"{with_deletion(run, why)} Install the version of Lowtide that it was begun with, which goes on from here"
     stopped = ledger is not None and bool(ledger.workloads)
     return is_stuck(run, "InvalidSpec", text, must_hold=stopped or deleting)
 

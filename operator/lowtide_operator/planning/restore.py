@@ -28,7 +28,13 @@ from lowtide_operator.api.values import format_time
 from lowtide_operator.planning.actions import MoverJob, Plan, Purpose
 from lowtide_operator.planning.arming import dismiss
 from lowtide_operator.planning.gone import in_the_way, pods_in_the_way, staying
-from lowtide_operator.planning.half_written import is_stuck, waits_to_be_read, with_lost_writers
+from lowtide_operator.planning.half_written import (
+    announce_deletion,
+    is_stuck,
+    waits_to_be_read,
+    with_deletion,
+    with_lost_writers,
+)
 from lowtide_operator.planning.intruders import INCONSISTENT, note_intruders, verdict_on
 from lowtide_operator.planning.jobs import GOOD, any_left, delete_ended, drive, end_jobs, latest
 from lowtide_operator.planning.mover_pods import LOST_MOVER
@@ -74,6 +80,7 @@ def plan_restore(observed: ObservedRestore, now: datetime) -> Plan:
             run.condition(kind, Truth.UNKNOWN, "NotStarted", "Not started yet.")
     if not run.ended:
         _go_on(run, restore.spec, restore.invalid, deleting=deleting)
+        announce_deletion(run)
         delete_ended(run)
         dismiss(run)
         return run.plan()
@@ -112,7 +119,7 @@ def _advance(run: Restoring, spec: RestoreSpec) -> None:
     """Go as far as what is observed allows. What becomes of the volumes once they are restored is not ours."""
     if not is_true(run.status.conditions, "Restored") and not _restored(run, spec):
         return
-    run.waiting("Releasing", "The workloads are being started again.")
+    run.waiting("Releasing", with_deletion(run, "The workloads are being started again."))
     if _released(run):
         _succeed(run)
 
@@ -140,7 +147,7 @@ def _restored(run: Restoring, spec: RestoreSpec) -> bool:
         return False
     used = note_intruders(run, resolved)
     text = with_lost_writers(run, used or "The volumes are being written.")
-    run.waiting(INCONSISTENT if used else "Restoring", text)
+    run.waiting(INCONSISTENT if used else "Restoring", with_deletion(run, text))
     run.condition("Restored", Truth.FALSE, "Writing", "The volumes are being written.")
     if not write(run, spec, resolved, policy):
         return False
@@ -282,7 +289,7 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
     if failure is None:
         return
     message = failure.message
-    run.waiting(failure.reason, with_lost_writers(run, message))
+    run.waiting(failure.reason, with_deletion(run, with_lost_writers(run, message)))
     wrote = run.status.first_write_time is not None
     if not end_jobs(
         run,
@@ -297,7 +304,7 @@ def _unwind(run: Restoring, spec: RestoreSpec | None) -> None:
             back = roll_back(run, spec, resolved, _policy(run, spec.source))
             if isinstance(back, str):
                 why = f"{message[:300]} The volumes are half-written ({back[:400]}), so their workloads stay down."
-                if is_stuck(run, "RollbackFailed", f"{why} Look at the data"):
+                if is_stuck(run, "RollbackFailed", f"{with_deletion(run, why)} Look at the data"):
                     return
                 message = f"{message} It was not rolled back, and nothing is held any more: {back}."
             elif not back:

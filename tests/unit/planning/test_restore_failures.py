@@ -191,6 +191,30 @@ def test_deleting_it_after_the_first_write_finishes_it_first():
     assert (counts(world), world.held(), world.contents["data"]) == ({"db": 1, "web": 3}, [], "data of data")
 
 
+@pytest.mark.parametrize("end", ["restored", "rolled back", "stalled"])
+def test_deleted_after_the_first_write_it_says_why_it_is_still_there_and_by_one_event(end: str):
+    world = backed_up()
+    if end != "restored":
+        world.fate = first_write_of_data(world, "failed", then="ok" if end == "rolled back" else "failed")
+    in_place(world)
+    until(world, writing)
+    world.delete(*RUN)
+    for _ in range(30):
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(5)
+        if "back" not in world.restores:
+            break
+        if status(world).end_time is None:
+            assert "goes by itself once its volumes are written, or rolled back after a failure" in message(world)
+            assert "Do not remove its finalizer" in message(world)
+    assert ("back" in world.restores) is (end == "stalled")
+    assert [event.warning for event in world.events if event.reason == "Deleting"] == [False]
+    if end == "stalled":
+        assert outcome(world) == ("False", "RollbackFailed")
+        assert message(world).endswith("kubectl scale statefulset/db -n shop --replicas=1"), "a command is last"
+
+
 def test_a_restore_and_the_snapshot_that_it_waits_for_do_not_wait_for_each_other():
     world = backed_up()
     in_place(world, source={"snapshotName": "two"})
