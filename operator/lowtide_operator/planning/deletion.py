@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lowtide_operator.api import SnapshotSpec, SnapshotStatus
-from lowtide_operator.api.conditions import Truth
+from lowtide_operator.api.conditions import Truth, find
 from lowtide_operator.api.policy import DeletionPolicy
 from lowtide_operator.api.snapshot import Resolved
 from lowtide_operator.planning.actions import Announce, MoverJob, Purpose
@@ -23,6 +23,8 @@ from lowtide_operator.planning.tasks import Task
 STORING = frozenset({Purpose.BACKUP.value, Purpose.STREAM.value})
 RUN_PURPOSES = frozenset(purpose.value for purpose in Purpose) - {Purpose.FORGET.value, Purpose.AFTER_HOOK.value}
 DELETION = "deletion"
+FORGET_FAILED = "ForgetFailed"
+TO_KEEP = "To let the object go now and keep the backup, set deletionPolicy to Retain."
 
 
 def keep_finalizer(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> bool:
@@ -36,15 +38,8 @@ def plan_deletion(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
         return
     if not run.ended:
         run.fail("Deleted", "The Snapshot was deleted before its run was over.")
-    run.waiting("Deleting", "What its run holds is being put back.")
-    movers = movers_of_volumes(run.status.resolved)
-    released = not movers and release(run, movers=movers)
-    ended = end_jobs(run, _purposes(run), lost_after=LOST_MOVER)
-    if not ended or not (released or release(run, movers=movers)):
-        delete_ended(run)
-        return
-    policy = spec.policy_name if spec is not None else ""
-    if not after_hooks(run, policy) or not discarded(run):
+    if not _put_back(run, spec):
+        run.waiting("Deleting", "What its run holds is being put back.")
         delete_ended(run)
         return
     if run.status.end_time is None:
@@ -55,6 +50,16 @@ def plan_deletion(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> None:
     delete_ended(run)
     clear_marks(run)
     run.set_finalizers(tuple(name for name in run.meta.finalizers if name != FINALIZER))
+
+
+def _put_back(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> bool:
+    """Whether nothing of the run goes on, and nothing is held or left by it."""
+    movers = movers_of_volumes(run.status.resolved)
+    released = not movers and release(run, movers=movers)
+    ended = end_jobs(run, _purposes(run), lost_after=LOST_MOVER)
+    if not ended or not (released or release(run, movers=movers)):
+        return False
+    return after_hooks(run, spec.policy_name if spec is not None else "") and discarded(run)
 
 
 def _purposes(run: Run[SnapshotStatus]) -> frozenset[str]:
@@ -89,7 +94,7 @@ def _forgotten(run: Run[SnapshotStatus], spec: SnapshotSpec | None) -> bool:
         None,
     )
     if user is not None:
-        run.waiting("InUse", f"Restore {user} reads this backup; it is forgotten after that.")
+        run.waiting("InUse", f"Restore {user} reads this backup; it is forgotten after that. {TO_KEEP}")
         run.look_again(15)
         return False
     ids = _ids(run, spec, resolved)
@@ -135,20 +140,28 @@ def _drive(run: Run[SnapshotStatus], task: Task) -> tuple[str, ...] | None:
         run.no_condition("Stalled")
         return record.snapshot_ids
     if record is None:
-        previous = latest(run, task.purpose, task.claim, task.role)
-        if previous is not None and previous.attempt == 1:
-            run.waiting("Forgetting", "The backup is being taken out of the repository.")
+        _say_progress(run, task)
         return None
     text = (
         f"The backup can't be taken out of the repository: {record.message or record.reason}. It is tried again every "
-        f"{int(TRY_AGAIN.total_seconds()) // 60} minutes; to let the object go and keep the backup, set deletionPolicy "
-        f"to Retain."
+        f"{int(TRY_AGAIN.total_seconds()) // 60} minutes. {TO_KEEP}"
     )
-    run.condition("Ready", Truth.FALSE, "ForgetFailed", text)
-    run.condition("Stalled", Truth.TRUE, "ForgetFailed", text)
+    run.condition("Ready", Truth.FALSE, FORGET_FAILED, text)
+    run.condition("Stalled", Truth.TRUE, FORGET_FAILED, text)
     due = (record.ended_at or run.now) + TRY_AGAIN
     if run.now >= due:
         restart(run, task, record)
     else:
         run.look_again_at(due)
     return None
+
+
+def _say_progress(run: Run[SnapshotStatus], task: Task) -> None:
+    """Say that the data is being forgotten, and what keeps it; where that failed before, why."""
+    stalled = find(run.status.conditions, "Stalled")
+    if stalled is not None and stalled.reason == FORGET_FAILED:
+        run.condition("Ready", Truth.FALSE, stalled.reason, stalled.message)
+        return
+    last = latest(run, task.purpose, task.claim, task.role)
+    said = f" ({last.message})" if last is not None and last.message else ""
+    run.waiting("Forgetting", f"The backup is being taken out of the repository{said}.")

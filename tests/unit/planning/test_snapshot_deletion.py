@@ -7,7 +7,7 @@ import pytest
 from lowtide_operator.planning.actions import Purpose, WriteStatus
 from lowtide_operator.planning.naming import RELEASED_ANNOTATION
 from tests.property.planning_world import Cluster, Fate, reasons
-from tests.unit.planning.runs import RUN, cluster, counts, fates, message, outcome, status, until
+from tests.unit.planning.runs import RUN, cluster, counts, fates, jobs_made, message, outcome, status, until
 
 # --- deletion
 
@@ -49,6 +49,33 @@ def test_a_forget_that_fails_keeps_the_object_and_says_what_to_do():
     world.pass_time(600)
     delete(world)
     assert ("one" in world.snapshots, world.repository) == (False, {})
+
+
+def test_a_forget_that_is_tried_again_says_all_the_time_why_it_failed():
+    world = cluster(snapshot=False)
+    world.add_snapshot(deletionPolicy="Delete")
+    world.run(RUN)
+    fates(world, forget=Fate("failed", reason="WrongPassword"))
+    delete(world)
+    world.events.clear()
+    for _ in range(200):
+        assert outcome(world) == ("False", "ForgetFailed")
+        assert "It is tried again every 10 minutes" in message(world)
+        world.step()
+        world.reconcile(*RUN)
+        world.pass_time(10)
+    assert jobs_made(world, "forget") > 3
+    assert world.events == []
+
+
+def test_what_keeps_a_forget_is_said():
+    world = cluster(snapshot=False)
+    world.add_snapshot(deletionPolicy="Delete")
+    world.run(RUN)
+    fates(world, forget=Fate("pending"))
+    delete(world, rounds=3)
+    assert outcome(world)[1] == "Forgetting"
+    assert "out of the repository (its pod can't be scheduled: 0/1 nodes" in message(world)
 
 
 @pytest.mark.parametrize("failing", [Purpose.FORGET, Purpose.LOOKUP])
@@ -139,6 +166,8 @@ def test_a_backup_that_a_restore_reads_is_forgotten_after_it():
         world.reconcile("restore", "back")
     delete(world, rounds=5)
     assert outcome(world)[1] == "InUse"
+    assert "Restore back reads this backup" in message(world)
+    assert "set deletionPolicy to Retain" in message(world)
     world.run(("restore", "back"), RUN)
     delete(world)
     assert world.contents["data"] == "data of data"
