@@ -15,6 +15,7 @@ from lowtide_operator.api.snapshot import Origin, Resolved, ResolvedCopy, Resolv
 from lowtide_operator.api.values import parse_time
 from lowtide_operator.planning.allowed import refusal
 from lowtide_operator.planning.copyable import is_of_one_driver, resolve_copy
+from lowtide_operator.planning.copyrecords import source_of
 from lowtide_operator.planning.gone import pods_in_the_way
 from lowtide_operator.planning.hooks import resolve_hooks
 from lowtide_operator.planning.movers import consumer_identity, consumer_tolerations
@@ -100,6 +101,16 @@ def resolve(run: Run[SnapshotStatus], spec: SnapshotSpec) -> bool:
     return False
 
 
+def same_claims(run: Run[SnapshotStatus], resolved: Resolved) -> bool:
+    """Whether the claims are those that the run began with, and none goes as soon as nothing uses it. Fails the run
+    where not: asked as long as nothing is stopped."""
+    for volume in resolved.volumes:
+        claim = source_of(run, volume)
+        if claim is not None and claim.meta.deleted is not None:
+            _refuse_deleted(run, claim)
+    return not run.failing
+
+
 def select_claims(run: Run[SnapshotStatus], spec: BackupPolicySpec) -> tuple[Claim, ...]:
     """The claims of the group, by name: none where the policy has only streams. Fails the run where the selection is
     empty, or a claim that is named does not exist."""
@@ -170,7 +181,7 @@ def _check_claims(
     for claim in claims:
         name = claim.meta.name
         if claim.meta.deleted is not None:
-            run.fail("ClaimDeleting", f"PersistentVolumeClaim {name} is being deleted: take it out of the group.")
+            _refuse_deleted(run, claim)
         elif claim.phase != "Bound":
             run.fail(
                 "ClaimUnbound",
@@ -197,6 +208,10 @@ def _check_claims(
                     f"PersistentVolumeClaim {name} is ReadWriteOncePod and {users[0]} has it: only quiesce.strategy "
                     f"ScaleDown, or capture by copies, lets a mover read it.",
                 )
+
+
+def _refuse_deleted(run: Run[SnapshotStatus], claim: Claim) -> None:
+    run.fail("ClaimDeleting", f"PersistentVolumeClaim {claim.meta.name} is being deleted: take it out of the group.")
 
 
 def _resolved(

@@ -37,7 +37,7 @@ from lowtide_operator.planning.naming import FINALIZER, run_tags
 from lowtide_operator.planning.observed import ObservedSnapshot
 from lowtide_operator.planning.quiesce import past_deadline, prepare, quiesce
 from lowtide_operator.planning.release import clear_marks, release, settle
-from lowtide_operator.planning.resolve import resolve
+from lowtide_operator.planning.resolve import resolve, same_claims
 from lowtide_operator.planning.run import Run, whole_seconds
 from lowtide_operator.planning.streams import store_streams, stream_jobs
 from lowtide_operator.planning.tasks import Task
@@ -107,6 +107,8 @@ def _advance(run: Run[SnapshotStatus], spec: SnapshotSpec) -> None:
         return
     ledger = run.status.quiesce
     if ledger is None or ledger.start_time is None:
+        if not is_true(run.status.conditions, "Quiesced") and not same_claims(run, resolved):
+            return
         if resolved.start_by is not None and run.now > resolved.start_by and not _begun(run, resolved):
             run.fail(
                 "DeadlinePassed",

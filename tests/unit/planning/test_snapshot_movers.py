@@ -1,5 +1,6 @@
 """A Snapshot's run: movers that fail, and runs that wait for each other."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -114,6 +115,21 @@ def test_a_claim_that_was_replaced_is_not_backed_up_in_its_place():
     world.add_claim("data")
     world.run(RUN)
     assert outcome(world) == ("False", "ClaimReplaced")
+
+
+@pytest.mark.parametrize(("deleted", "reason"), [(False, "ClaimReplaced"), (True, "ClaimDeleting")])
+def test_a_claim_that_is_replaced_or_deleted_while_the_run_waits_stops_nothing(deleted: bool, reason: str):
+    """Deleted and still used, it would go with its last pod."""
+    world = cluster()
+    job = world.add_workload("Job", "import", "data")
+    until(world, lambda w: reasons(status(w).conditions).get("Quiesced") == ("False", "WaitingForJob"))
+    claim = world.claims["data"]
+    meta = world.touched(claim.meta, deleted=world.now) if deleted else world.meta("data")
+    world.claims["data"] = replace(claim, meta=meta)
+    del world.workloads[job.meta.uid]
+    world.run(RUN)
+    assert outcome(world) == ("False", reason)
+    assert "PatchWorkload" not in world.log
 
 
 def test_a_group_without_a_verdict_is_not_good():
