@@ -14,12 +14,22 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from lowtide_operator.api import RestoreStatus, SnapshotStatus
-from lowtide_operator.api.conditions import MAX_MESSAGE, Truth, find, shortened, with_condition, without_condition
+from lowtide_operator.api.conditions import (
+    MAX_MESSAGE,
+    Condition,
+    Truth,
+    find,
+    shortened,
+    with_condition,
+    without_condition,
+)
 from lowtide_operator.api.jobs import Failure
 from lowtide_operator.planning.actions import (
     Action,
     Announce,
     CheckUnchanged,
+    CreateJob,
+    CreateRelease,
     DeleteCopy,
     PatchWorkload,
     Plan,
@@ -35,6 +45,9 @@ S = TypeVar("S", SnapshotStatus, RestoreStatus)
 
 MAX_TEXT = 1000
 """Characters of what is kept of one Job, volume, stream or hook, of which a run has many; the API allows 1024."""
+
+NOT_MADE = frozenset({"Forbidden", "NameTaken", "Rejected", "ServerError"})
+"""Why an object was not made, as the driver says in Ready."""
 
 SOONEST, LATEST = 0.25, 2.0
 """The bounds, in seconds, of how soon is looked again for what nothing reports."""
@@ -136,6 +149,7 @@ class Run(Generic[S]):
         ones delete copies, since a plan ends where the cluster refuses something."""
         if self.ended:
             self._end_progress()
+        self._keep_refusal()
         status = self.status.to_body()
         actions: tuple[Action, ...] = tuple(sorted(self.effects, key=_turn))
         if self._news:
@@ -149,6 +163,16 @@ class Run(Generic[S]):
         if actions and not self._news:
             actions = (CheckUnchanged(self.ref, self.meta.resource_version), *actions)
         return Plan(actions, self.look_again_in, status)
+
+    def _keep_refusal(self) -> None:
+        """Leave Ready as it says why a Job was not made, where this plan asks for that Job again: what the run is doing
+        is no news beside that."""
+        jobs = [effect.job.name for effect in self.effects if isinstance(effect, CreateJob | CreateRelease)]
+        said = next((entry for entry in (self.known or {}).get("conditions", ()) if entry["type"] == "Ready"), None)
+        if said is None or said["reason"] not in NOT_MADE or not any(name in said["message"] for name in jobs):
+            return
+        kept = Condition.model_validate(said)
+        self.update(conditions=tuple(kept if c.type == kept.type else c for c in self.status.conditions))
 
     def _end_progress(self) -> None:
         """Nothing moves any more in a run that is over."""

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from lowtide_operator.cluster import kinds
-from lowtide_operator.cluster.errors import Conflict, Forbidden, ServerError, Unreachable
+from lowtide_operator.cluster.errors import ClusterError, Conflict, Forbidden, ServerError, Unreachable
 from lowtide_operator.cluster.memory import Call, MemoryCluster
 from lowtide_operator.planning.actions import (
     Announce,
@@ -57,6 +57,28 @@ async def test_what_a_quota_refuses_is_said_on_the_object_and_in_an_event_and_tr
     shop.cluster.fault = lambda call: None
     await shop.drive(key)
     assert not shop.driver.held_off(key, 1)
+    assert shop.ready(key) == ("True", "Complete")
+
+
+@pytest.mark.parametrize("error", [Forbidden, ServerError])
+async def test_a_job_that_is_refused_again_and_again_is_said_all_the_time_and_once(error: type[ClusterError]) -> None:
+    shop = Shop()
+    key = shop.snapshot()
+    said: list[str] = []
+
+    def refuse(call: Call) -> BaseException | None:
+        if call.verb != "create" or call.kind != kinds.JOB:
+            return None
+        said.append(shop.ready(key)[1])
+        return error(f"creating Job {call.namespace}/{call.name}: refused")
+
+    shop.cluster.fault = refuse
+    await drive_some(shop, key, 12)
+    assert said[-3:] == [error.reason] * 3
+    (event,) = [found for found in shop.cluster.all(kinds.EVENT) if found["reason"] == error.reason]
+    assert event["count"] == 1
+    shop.cluster.fault = lambda call: None
+    await shop.drive(key)
     assert shop.ready(key) == ("True", "Complete")
 
 
