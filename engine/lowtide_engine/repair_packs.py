@@ -1,13 +1,14 @@
 """What can still be read of damaged packs goes into new ones, and the damaged ones go.
 
-Nothing is deleted before what was saved is in packs and indexes; a copy of each damaged pack is kept beside.
+Nothing is deleted before what was saved is in packs and indexes, and a copy of each damaged pack is on the disk here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from lowtide_engine.errors import BadInput, FileMissing, FileUnreadable, Unreada
 from lowtide_engine.packing import PACK_SIZE, Entry, IndexWriter, PackWriter, entries_of
 from lowtide_engine.reindexing import delete_files, replace_indexes
 from lowtide_engine.reporting import Reporter
-from lowtide_engine.storage import File, FileKind
+from lowtide_engine.storage import File, FileKind, save_durably, sync
 from lowtide_engine.unpacking import pack_contents, raise_stop
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def repair_packs(
     pack_size: int = PACK_SIZE,
 ) -> PackRepair:
     """Save what can be read of `packs` (whole names), take them out of the index, and delete them. A copy of each is
-    kept as `copies`/pack-<name>.
+    kept as `copies`/pack-<name>, or pack-<name>.2 and so on where another file has that name.
 
-    Under an exclusive lock. Raises BadInput where one isn't there, or a copy can't be written, and
-    FileUnreadable where the storage gives nothing of one.
+    Under an exclusive lock. Raises BadInput where one isn't there, or a copy can't be written, and FileUnreadable where
+    the storage gives nothing of one; no pack is deleted then.
     """
     if locked.lock is None or not locked.lock.exclusive:
         raise BadInput("packs are repaired under an exclusive lock only")
@@ -60,7 +61,8 @@ def repair_packs(
     saving = PackWriter(indexed, writer, pack_size=pack_size)
     for pack in packs:
         raise_stop(indexed, stop, "packs were read")
-        data = _kept_copy(indexed, pack, copies)
+        data = _read(indexed, pack)
+        _keep(data, copies / f"pack-{pack}", reporter)
         _save(indexed, pack, data, saving, repair, reporter)
     saving.finish()
     replace_indexes(indexed, writer, listed, reporter, stop, gone=frozenset(packs))
@@ -68,28 +70,18 @@ def repair_packs(
     return repair
 
 
-def _kept_copy(indexed: IndexedRepository, pack: str, copies: Path) -> bytes:
-    """The pack's bytes, whatever they are, after they were written beside; zeros where the storage can't read it."""
+def _read(indexed: IndexedRepository, pack: str) -> bytes:
+    """The pack's bytes, whatever they are; zeros where the storage can't give them."""
     storage, file = indexed.repository.storage, File(FileKind.DATA, pack)
     try:
         try:
-            data = storage.load(file)
+            return storage.load(file)
         except FileUnreadable as error:
-            data = _in_parts(storage, file, error)
+            return _in_parts(storage, file, error)
     except FileMissing:
         raise BadInput(
             f"pack {pack} is not there", hint="`lowtide repair index` takes missing packs out of the index"
         ) from None
-    target = copies / f"pack-{pack}"
-    try:
-        with open(target, "xb") as stream:
-            stream.write(data)
-    except FileExistsError:
-        if target.read_bytes() != data:
-            raise BadInput(f"{target} is there, and is another file", hint="move it away") from None
-    except OSError as error:
-        raise BadInput(f"a copy of the pack could not be written to {target}: {error.strerror}") from error
-    return data
 
 
 def _in_parts(storage: Storage, file: File, why: FileUnreadable) -> bytes:
@@ -104,6 +96,35 @@ def _in_parts(storage: Storage, file: File, why: FileUnreadable) -> bytes:
     if not read:
         raise why
     return b"".join(parts)
+
+
+def _keep(data: bytes, copy: Path, reporter: Reporter) -> None:
+    """Have the pack's bytes at `copy`, durably; beside it where another file is there, such as an earlier run's copy of
+    a pack of which other parts could be read then.
+    """
+    target = copy
+    try:
+        for target in _names(copy):
+            if not target.exists():
+                save_durably(target, data)
+                break
+            if target.read_bytes() == data:
+                # Whoever wrote it may have been stopped before it was on the disk.
+                sync(target)
+                sync(target.parent)
+                break
+    except OSError as error:
+        raise BadInput(
+            f"a copy of the pack could not be written to {target}: {error.strerror}",
+            hint="no pack was removed; run it in a folder that has room and may be written to",
+        ) from error
+    if target != copy:
+        reporter.notice(f"{copy} is there, and is another file; the copy is {target.name}")
+
+
+def _names(copy: Path) -> Iterator[Path]:
+    yield copy
+    yield from (copy.with_name(f"{copy.name}.{number}") for number in count(2))
 
 
 def _save(

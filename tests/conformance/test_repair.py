@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from lowtide_engine.repair_index import repair_index
 from lowtide_engine.repair_packs import repair_packs
 from lowtide_engine.repair_snapshots import repair_snapshots
-from lowtide_engine.storage import Storage
+from lowtide_engine.storage import File, FileKind, Storage
+from lowtide_engine.storage.local import LocalStorage
 from tests.conformance.actors import Lowtide, Restic
 from tests.conformance.pruning import FOREVER, Watching, exclusive, files, storage_at, write_source
 from tests.conformance.quick import facts, killed_at_each_change, make_repository, twin
@@ -183,6 +185,61 @@ def test_a_pack_that_is_missing_or_no_pack_is_told(repository: Path, lowtide: Lo
     lowtide.run("repair", "packs", "abcd", code=1, cwd=tmp_path)
 
     assert files(repository) == before
+
+
+def test_a_pack_goes_once_its_copy_is_on_the_disk(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = packs_of(repository)[0]
+    spoil(damaged, 50)
+    copy = tmp_path / f"pack-{damaged.name}"
+    copy.with_name(f"{copy.name}-tmp-killed").write_bytes(damaged.read_bytes()[:1000])
+    steps: list[str] = []
+    fsync, rename, delete = os.fsync, os.rename, LocalStorage.delete
+
+    def note_fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path == tmp_path or path.parent == tmp_path:
+            steps.append("sync folder" if path == tmp_path else "sync file")
+        fsync(descriptor)
+
+    def note_rename(source: str, target: Path) -> None:
+        if target == copy:
+            steps.append("rename")
+        rename(source, target)
+
+    def note_delete(storage: LocalStorage, file: File) -> None:
+        if file.kind is FileKind.DATA:
+            steps.append("delete")
+        delete(storage, file)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    monkeypatch.setattr(LocalStorage, "delete", note_delete)
+    with exclusive(storage_at(repository)) as locked:
+        repair_packs(locked, [damaged.name], tmp_path, Watching(), FOREVER)
+
+    assert steps == ["sync file", "rename", "sync folder", "delete"]
+
+
+@pytest.mark.parametrize("kept", ["half of it", "all of it"])
+def test_what_an_earlier_repair_left_is_kept_and_keeps_nothing_from_its_end(
+    kept: str, repository: Path, lowtide: Lowtide, tmp_path: Path
+) -> None:
+    damaged = packs_of(repository)[0]
+    spoil(damaged, 50)
+    data = damaged.read_bytes()
+    left = data if kept == "all of it" else data[:1000]
+    copy = tmp_path / f"pack-{damaged.name}"
+    copy.write_bytes(left)
+
+    ran = lowtide.run("repair", "packs", damaged.name, cwd=tmp_path)
+
+    assert copy.read_bytes() == left
+    assert not damaged.exists()
+    other = copy.with_name(f"{copy.name}.2")
+    assert [path.read_bytes() for path in [other] if path.exists()] == ([] if left == data else [data])
+    assert (other.name in ran.err) == (left != data)
 
 
 def test_a_pack_repair_that_is_killed_anywhere_loses_nothing(repository: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """Files in a folder, in restic's layout (restic-format 1.1), so that restic and Lowtide can share it.
 
-A save is durable in four steps: a temporary file beside the final name, fsync, rename, fsync of the folder. Then the
-file is read-only. Modes follow the repository as restic's do: where its config (or, before there is one, its folder) is
-open to the group, so is everything we make, because on a volume claim the next mover may run as another user of the
-same group.
+What is saved is durable, and read-only. Modes follow the repository as restic's do: where its config (or, before there
+is one, its folder) is open to the group, so is everything we make, because on a volume claim the next mover may run as
+another user of the same group.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +25,13 @@ from lowtide_engine.errors import (
     StorageRefused,
 )
 from lowtide_engine.storage.base import File, FileKind, Listed, check_range, is_id
+from lowtide_engine.storage.durable import save_durably, set_mode, sync
 from lowtide_engine.storage.pacing import UNLIMITED, Pace, read_paced
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from lowtide_engine.storage.options import StorageOptions
-
-_NOT_POSSIBLE_HERE = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-"""What file systems answer that know no fsync of folders, or no modes (network shares)."""
 
 
 class LocalStorage:
@@ -71,34 +67,23 @@ class LocalStorage:
                     self._make_folder(self._root / kind)
             for number in range(256):
                 self._make_folder(self._root / "data" / f"{number:02x}")
-            _sync_folder(self._root / "data")
-            _sync_folder(self._root)
+            sync(self._root / "data")
+            sync(self._root)
 
     def save(self, file: File, data: Buffer) -> None:
         target = self._root / file.path
         with self._translated(f"save {file}"):
             try:
-                temporary, name = _temporary(target)
+                self._save(target, data)
             except FileNotFoundError:
                 if not self._root.is_dir():
                     raise
                 self._make_folder(self._root / file.kind)
                 self._make_folder(target.parent)
                 # A file is as durable as the folders that lead to it.
-                _sync_folder(self._root)
-                _sync_folder(self._root / file.kind)
-                temporary, name = _temporary(target)
-            try:
-                with open(temporary, "wb", buffering=0) as stream:
-                    _write_all(stream.fileno(), data, self._uploads)
-                    _sync_file(stream.fileno())
-                    self._make_read_only(stream.fileno())
-                os.rename(name, target)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
-                raise
-            _sync_folder(target.parent)
+                sync(self._root)
+                sync(self._root / file.kind)
+                self._save(target, data)
 
     def load(self, file: File, offset: int = 0, length: int | None = None) -> bytes:
         check_range(offset, length)
@@ -144,7 +129,7 @@ class LocalStorage:
         target = self._root / file.path
         with self._translated(f"delete {file}", file):
             target.unlink()
-            _sync_folder(target.parent)
+            sync(target.parent)
 
     def close(self) -> None:
         pass
@@ -184,7 +169,7 @@ class LocalStorage:
             path.mkdir(mode=0o700, exist_ok=True)
             if shared:
                 _share(path)
-            _sync_folder(path.parent)
+            sync(path.parent)
 
     def _make_folder(self, path: Path) -> None:
         try:
@@ -194,8 +179,8 @@ class LocalStorage:
         if self._open_to_group():
             _share(path)
 
-    def _make_read_only(self, descriptor: int) -> None:
-        _chmod(descriptor, 0o440 if self._open_to_group() else 0o400)
+    def _save(self, target: Path, data: Buffer) -> None:
+        save_durably(target, data, mode=0o440 if self._open_to_group() else 0o400, pace=self._uploads)
 
     @contextlib.contextmanager
     def _translated(self, doing: str, file: File | None = None, *, reading: bool = False) -> Iterator[None]:
@@ -237,47 +222,6 @@ def _storage_error(error: OSError, doing: str, location: str, file: File | None)
             return StorageError(message)
 
 
-def _temporary(target: Path) -> tuple[int, str]:
-    """A new file beside `target`, mode 0600, under a name that no listing shows; (descriptor, path)."""
-    return tempfile.mkstemp(prefix=f"{target.name}-tmp-", dir=target.parent)
-
-
-def _write_all(descriptor: int, data: Buffer, pace: Pace) -> None:
-    view = memoryview(data).cast("B")
-    while view:
-        piece = view[: pace.piece]
-        pace.take(len(piece))
-        view = view[os.write(descriptor, piece) :]
-
-
-def _sync_file(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS):
-            raise
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOT_POSSIBLE_HERE:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def _share(folder: Path) -> None:
     # chmod of a folder drops its setgid bit unless it is asked for, and that bit is what hands the group down.
-    _chmod(folder, 0o770 | folder.stat().st_mode & stat.S_ISGID)
-
-
-def _chmod(path: Path | int, mode: int) -> None:
-    try:
-        os.chmod(path, mode)
-    except OSError as error:
-        # Network shares own their files' modes; restic passes over this too.
-        if error.errno not in (errno.EPERM, *_NOT_POSSIBLE_HERE):
-            raise
+    set_mode(folder, 0o770 | folder.stat().st_mode & stat.S_ISGID)
