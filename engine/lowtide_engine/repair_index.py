@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lowtide_engine._kernel import Index, KernelError
-from lowtide_engine.errors import BadInput, FileMissing, FileShort, RepositoryDamaged, Unreadable
-from lowtide_engine.packing import IndexWriter
+from lowtide_engine.errors import BadInput, FileMissing, FileShort, FileUnreadable, RepositoryDamaged, Unreadable
+from lowtide_engine.packing import IndexWriter, entries_of
 from lowtide_engine.reindexing import replace_indexes
 from lowtide_engine.reporting import Counted, Reporter
 from lowtide_engine.repository import IndexedRepository
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class IndexRepair:
-    """What was done: packs whose contents were read, that can't be read, that the index named and are not there; index
-    files that can't be read, and how many were written and removed."""
+    """What was done: packs whose contents were read, that are damaged, that the storage can't give, that the index
+    named and are not there; index files that can't be read, and how many were written and removed."""
 
     added: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     damaged_indexes: list[str] = field(default_factory=list)
     written: int = 0
@@ -37,7 +38,8 @@ def repair_index(
     locked: LockedRepository, reporter: Reporter, stop: threading.Event, *, read_all: bool = False
 ) -> IndexRepair:
     """Make the index agree with the packs: read those that no index file names, or names with another size (all of them
-    with `read_all`), and leave out those that are not there or can't be read.
+    with `read_all`), and leave out those that are not there or are damaged. What index files say of one that the
+    storage can't give is kept, for it may be all that is known of it.
 
     Under an exclusive lock. No pack is deleted; old index files are, once the new ones are stored. Raises a
     StorageError where the storage is out of reach: that is not taken for damage.
@@ -60,13 +62,18 @@ def repair_index(
     unlike = {pack: size for pack, size in present.items() if known.get(pack) != size}
     writer = IndexWriter(indexed)
     _read(indexed, unlike, writer, repair, reporter, stop)
+    if read_all and repair.withheld:
+        replaced = IndexedRepository(locked.repository, locked.lock, Index())
+        repair.damaged_indexes = _load(replaced, names, reporter)
+        for pack in sorted({*repair.withheld}.intersection(replaced.index.packs())):
+            writer.add(pack, entries_of(replaced.index.pack_entries(pack)))
     repair.written, repair.removed = replace_indexes(
         indexed,
         writer,
         [name for name in names if name not in repair.damaged_indexes] if not read_all else [],
         reporter,
         stop,
-        gone={*repair.missing, *unlike},
+        gone={*repair.missing, *unlike} - {*repair.withheld},
         obsolete=frozenset(names if read_all else repair.damaged_indexes),
     )
     return repair
@@ -101,6 +108,9 @@ def _read(
         try:
             writer.add(pack, pack_contents(indexed.repository, pack, size))
             repair.added.append(pack)
+        except FileUnreadable as error:
+            reporter.warn(f"pack {pack} can't be read, and what index files say of it stays: {error.message}")
+            repair.withheld.append(pack)
         except (RepositoryDamaged, FileShort, FileMissing) as error:
             reporter.notice(f"{error.message}; it is left out of the index")
             repair.unreadable.append(pack)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lowtide_engine.errors import FileUnreadable, StorageError
+from lowtide_engine.packing import Entry, entries_of
 from lowtide_engine.repair_index import repair_index
 from lowtide_engine.repair_packs import repair_packs
-from lowtide_engine.repository import lock
+from lowtide_engine.repository import IndexedRepository, lock
 from lowtide_engine.restore import RestoreRequest, restore
 from lowtide_engine.storage import File, FileKind
 from lowtide_engine.storage.local import LocalStorage
@@ -65,6 +67,11 @@ def retrying(broken: BadSector) -> Retrying:
     return Retrying(broken, FakeClock())
 
 
+def named(indexed: IndexedRepository) -> dict[str, list[Entry]]:
+    """Every pack, with what the index says that it holds."""
+    return {pack: entries_of(indexed.index.pack_entries(pack)) for pack in indexed.index.packs()}
+
+
 def test_a_restore_lacks_the_file_and_has_all_others(broken: BadSector, tmp_path: Path) -> None:
     watching = Restoring()
     request = RestoreRequest(f"latest:{tmp_path}/source", os.fsencode(tmp_path / "target"))
@@ -91,6 +98,44 @@ def test_the_rest_of_the_pack_is_saved(broken: BadSector, tmp_path: Path) -> Non
     kept = (tmp_path / f"pack-{broken.broken}").read_bytes()
     assert len(kept) > 200_000
     assert kept[: 64 * 1024] == bytes(64 * 1024)
+
+
+@pytest.mark.parametrize("read_all", [False, True], ids=["what it lacks", "all packs"])
+def test_what_the_index_says_of_a_pack_outlives_its_repair(broken: BadSector, place: str, read_all: bool) -> None:
+    """Its header is what can't be read: the index alone still tells what is in it."""
+    (size,) = [listed.size for listed in broken.list(FileKind.DATA) if listed.name == broken.broken]
+    broken.at = size - 1
+    if not read_all:
+        # Longer than the index has it, so that it is looked at.
+        broken.at = size
+        with (Path(place) / "data" / broken.broken[:2] / broken.broken).open("ab") as pack:
+            pack.write(b"x")
+    with exclusive(broken) as locked:
+        before = named(locked.load_index())
+    watching = Watching()
+
+    with exclusive(retrying(broken)) as locked:
+        repair = repair_index(locked, watching, FOREVER, read_all=read_all)
+
+    assert repair.withheld == [broken.broken]
+    assert repair.unreadable == []
+    assert [broken.broken in notice and broken.error.message in notice for notice in watching.notices] == [True]
+    with exclusive(broken) as locked:
+        assert named(locked.load_index()) == before
+
+
+def test_a_pack_that_no_index_names_is_passed_over_until_it_can_be_read(broken: BadSector, place: str) -> None:
+    (size,) = [listed.size for listed in broken.list(FileKind.DATA) if listed.name == broken.broken]
+    broken.at = size - 1
+    shutil.rmtree(Path(place) / "index")
+    packs = {listed.name for listed in broken.list(FileKind.DATA)}
+
+    with exclusive(retrying(broken)) as locked:
+        assert repair_index(locked, Watching(), FOREVER).withheld == [broken.broken]
+    with exclusive(storage_at(Path(place))) as locked:
+        assert {*locked.load_index().index.packs()} == packs - {broken.broken}
+        assert repair_index(locked, Watching(), FOREVER).added == [broken.broken]
+    assert check_at(Path(place))[1] == []
 
 
 def test_an_index_file_goes_once_the_packs_have_said_what_it_said(broken: BadSector, place: str) -> None:

@@ -11,7 +11,7 @@ from lowtide_engine.cli.options import Command
 from lowtide_engine.cli.rewritten import say_rewritten
 from lowtide_engine.cli.selecting import choose, filter_options, snapshot_filter
 from lowtide_engine.cli.session import Session
-from lowtide_engine.contract import Result
+from lowtide_engine.contract import Outcome, Result
 
 
 @click.group(no_args_is_help=True)
@@ -26,7 +26,10 @@ def command() -> None:
 @click.option("--read-all-packs", is_flag=True, help="Use no index file that is there, but read every pack.")
 @click.pass_context
 def index_command(ctx: click.Context, read_all_packs: bool) -> Result:
-    """Make the index agree with the packs: name those that it lacks, and no more those that are not there."""
+    """Make the index agree with the packs: name those that it lacks, and no more those that are not there.
+
+    Where the storage can't give a pack, what index files say of it stays, the rest is done, and the exit status is 1.
+    """
     session = Session.of(ctx, "repair").uncached()
     from lowtide_engine.cli.signals import stop
     from lowtide_engine.repair_index import repair_index
@@ -39,18 +42,24 @@ def index_command(ctx: click.Context, read_all_packs: bool) -> Result:
     content = {
         "packs_added": repair.added,
         "packs_unreadable": repair.unreadable,
+        "packs_withheld": repair.withheld,
         "packs_missing": repair.missing,
         "index_files_damaged": repair.damaged_indexes,
         "index_files_written": repair.written,
         "index_files_removed": repair.removed,
     }
     lines = [
-        f"{len(repair.added)} packs were read and are in the index, {len(repair.unreadable)} can't be read",
+        f"{len(repair.added)} packs were read and are in the index, {len(repair.unreadable)} are damaged",
         f"{len(repair.missing)} packs that are not there were taken out of it",
         f"{repair.written} index files were written, {repair.removed} removed",
     ]
     session.output.summary(content, lines)
-    return session.result()
+    if not repair.withheld:
+        return session.result()
+    message = f"{len(repair.withheld)} packs could not be read"
+    advice = "run it again once the storage gives them, or save what can be read of them by `lowtide repair packs`"
+    session.output.notice(f"{message}: {advice}")
+    return session.result("FileUnreadable", message, outcome=Outcome.FAILED)
 
 
 @command.command("packs", cls=Command)
