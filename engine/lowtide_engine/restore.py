@@ -109,10 +109,11 @@ def restore(
         raise BadInput("--delete on / would remove what the snapshot does not hold", hint="say which with --include")
     snapshots = snapshots_for(locked, [request.snapshot], reporter.warn)
     snapshot, folder = find_data(snapshots, request.snapshot, request.only)
-    if request.delete and not request.allow_partial:
-        flaw = standing(snapshot, snapshots).flaw
-        if flaw:
-            raise DeletionRefused(f"snapshot {snapshot.short_id} {flaw}: --delete could remove what it lacks")
+    worth = standing(snapshot, snapshots)
+    if worth.flaw and request.delete and not request.allow_partial:
+        raise DeletionRefused(f"snapshot {snapshot.short_id} {worth.flaw}: --delete could remove what it lacks")
+    if worth.partial:
+        reporter.warn(f"snapshot {snapshot.short_id} {worth.flaw}: they can't be restored from it")
     indexed = locked.load_index(lambda: reporter.progress(NOT_BEGUN))
     node = find_node(indexed, snapshot.tree, os.fsencode(folder))
     with told_as_engine_error(), _device(request, node, folder) as device:

@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Path:
 def test_a_file_that_cannot_be_read_makes_the_snapshot_partial(
     lowtide: Lowtide, restic: Restic, source: Path, tmp_path: Path
 ) -> None:
-    """A file whose reading fails: for root too, on a descriptor that the kernel refuses to read."""
+    """A file whose reading fails: for root too, on a descriptor that the kernel refuses to read. A restore says it."""
     lowtide.run("init")
     unreadable = Path("/proc/self/mem")
     if not unreadable.exists():
@@ -44,6 +44,9 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_partial(
     assert any("/proc/self/mem" in warning for warning in lowtide.result.warnings)
     assert lowtide.result.snapshot_ids == [snapshot["id"]]
     restic.run("check", "--read-data")
+    lowtide.run("restore", "latest", "--target", tmp_path / "target")
+    assert lowtide.result.outcome == "ok"
+    assert any("is partial" in warning for warning in lowtide.result.warnings)
 
 
 def test_a_folder_that_may_not_be_listed_is_no_wrong_argument(lowtide: Lowtide, restic: Restic, source: Path) -> None:
